@@ -1,0 +1,18 @@
+"""The one exception that users see: a message that says what is wrong, where, and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake of the caller's: printed without a traceback; the command exits with code 2."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """Return the sentence ``did you mean 'x'? allowed: a, b, c`` for a misspelt ``name``."""
+    options = sorted(allowed)
+    match = difflib.get_close_matches(name, options, n=1, cutoff=0.6)
+    hint = f"did you mean {match[0]!r}? " if match else ""
+    return f"{hint}allowed: {', '.join(options)}"

@@ -1,0 +1,347 @@
+"""The agent: one update of equations 2 to 9, in the order in which the gradients may flow.
+
+Gradient map. The model's loss trains encoder, RSSM and decoder only. The discriminator's trains the
+discriminator only. The actor's trains the policy only, through the reward (discriminator and every ensemble
+member), the critics, the GRU, the chosen members and earlier actions, all of them frozen. The critics' loss
+trains the critics only; their inputs and targets are constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from algorithms import objectives
+from algorithms.actor import Actor
+from algorithms.config import AgentConfig
+from algorithms.critics import Critics
+from algorithms.discriminator import Discriminator
+from algorithms.imagination import Rollout, imagine
+from algorithms.replay import Batch
+from algorithms.rssm import Latent, Posterior
+from algorithms.world_model import Metrics, WorldModel
+
+
+class Agent:
+    """World model, discriminator, critics and actor with their optimisers and one random generator."""
+
+    def __init__(self, config: AgentConfig, image_size: int, action_size: int, seed: int, device: str = "cpu") -> None:
+        self.config = config
+        self.device = torch.device(device)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.action_size = action_size
+        self.updates = 0
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.model = WorldModel(config, image_size, action_size).to(self.device)
+            size = self.model.feature_size
+            self.discriminator = Discriminator(config, size, action_size).to(self.device)
+            self.critics = Critics(config, size, action_size).to(self.device)
+            self.actor = Actor(config, size, action_size).to(self.device)
+        self._modules: dict[str, nn.Module] = {
+            "model": self.model,
+            "discriminator": self.discriminator,
+            "critics": self.critics,
+            "actor": self.actor,
+        }
+        rates = (config.model_lr, config.disc_lr, config.critic_lr, config.actor_lr)
+        self._optimizers = {
+            name: torch.optim.AdamW(
+                [parameter for parameter in module.parameters() if parameter.requires_grad],
+                lr=rate,
+                eps=config.adam_eps,
+                weight_decay=config.weight_decay,
+                fused=True,
+            )
+            for (name, module), rate in zip(self._modules.items(), rates, strict=True)
+        }
+
+    def clone(self, batch: Batch, expert: Batch | None, bc_scale: float) -> dict[str, float]:
+        """Update the model on ``batch`` (eq. 2) and the actor by ``bc_scale`` x behaviour cloning, no more."""
+        batch, expert = self._to_device(batch, expert)
+        posterior, metrics = self._update_model(batch)
+        features, actions = self._expert_pairs(batch, posterior, expert)
+        loss, cloning_metrics = self._cloning_loss(features, actions)
+        if bc_scale > 0:
+            self._step("actor", bc_scale * loss, cloning_metrics)
+        self.updates += 1
+        return _to_floats(metrics | cloning_metrics)
+
+    def update(self, batch: Batch, expert: Batch | None, train_actor: bool = True) -> dict[str, float]:
+        """Do one full update: model, discriminator, actor, critics, all from the same rollouts.
+
+        Args:
+            batch: replayed sequences; the first ``batch.expert_rows`` rows are expert ones.
+            expert: expert sequences, needed where ``batch`` has no expert rows.
+            train_actor: False leaves the policy as it is, while everything that judges it learns.
+
+        Returns:
+            Diagnostics by their names in the results' schema.
+        """
+        batch, expert = self._to_device(batch, expert)
+        posterior, metrics = self._update_model(batch)
+        expert_features, expert_actions = self._expert_pairs(batch, posterior, expert)
+        starts = self._draw_starts(batch.images.shape[0], batch.images.shape[1])
+        with _frozen(self.model, self.critics):
+            rollout = imagine(
+                self.config, self.model.rssm, self.actor, posterior.state.detach().select(starts), self.generator
+            )
+            metrics |= self._update_discriminator(batch, posterior, expert_features, expert_actions, rollout)
+            with _frozen(self.discriminator):
+                rewards, reward_metrics = self._rewards(rollout)
+                metrics |= reward_metrics
+                metrics |= self._update_actor(rollout, rewards, expert_features, expert_actions, train_actor)
+        metrics |= self._update_critics(batch, posterior, starts, rollout, rewards.detach())
+        self.updates += 1
+        if self.updates % self.config.target_every == 0:
+            self.critics.update_targets()
+        return _to_floats(metrics)
+
+    def _update_model(self, batch: Batch) -> tuple[Posterior, Metrics]:
+        loss, posterior, metrics = self.model.loss(batch.images, batch.actions, self.generator)
+        self._step("model", loss, metrics)
+        detached = Posterior(posterior.state.detach(), posterior.mean.detach(), posterior.std.detach())
+        with torch.no_grad():
+            data = objectives.disagreement(
+                self.model.rssm.prior_means(detached.state.deter[1:]), self.config.disagreement
+            )
+        if batch.expert_rows:
+            metrics["disagreement/expert"] = data[:, : batch.expert_rows].mean()
+        if batch.expert_rows < data.shape[1]:
+            metrics["disagreement/replay"] = data[:, batch.expert_rows :].mean()
+        return detached, metrics
+
+    def _expert_pairs(self, batch: Batch, posterior: Posterior, expert: Batch | None) -> tuple[Tensor, Tensor]:
+        """Return expert states and the actions taken there: (T-1, R, F), (T-1, R, A)."""
+        if batch.expert_rows:
+            features, actions = posterior.state.features[:, : batch.expert_rows], batch.actions[:, : batch.expert_rows]
+        elif expert is not None:
+            with torch.no_grad():
+                features = self.model.observe(expert.images, expert.actions, self.generator).state.features
+            actions = expert.actions
+        else:
+            raise ValueError("a batch without expert rows needs an expert batch beside it")
+        return features[:-1], actions[1:]
+
+    def _draw_starts(self, length: int, rows: int) -> Tensor:
+        """Return flat positions (time x row) of the states that rollouts start from.
+
+        All of them, or a subset drawn among those that have a predecessor, which eq. 8 needs.
+        """
+        count = self.config.imagination_starts
+        if count is None or count >= length * rows:
+            return torch.arange(length * rows, device=self.device)
+        order = torch.randperm((length - 1) * rows, generator=self.generator, device=self.device)
+        return rows + order[:count]
+
+    def _update_discriminator(
+        self, batch: Batch, posterior: Posterior, expert_features: Tensor, expert_actions: Tensor, rollout: Rollout
+    ) -> Metrics:
+        config, pairs = self.config, self.discriminator.pairs
+        positives = pairs(expert_features, expert_actions).flatten(0, 1)
+        imagined = pairs(rollout.features[:-1].detach(), rollout.actions[:-1].detach()).flatten(0, 1)
+        own = slice(batch.expert_rows if batch.expert_rows < batch.images.shape[1] else 0, None)
+        replayed = pairs(posterior.state.features[:-1, own], batch.actions[1:, own]).flatten(0, 1)
+        negatives = {"model": imagined, "replay": replayed, "both": torch.cat([imagined, replayed])}
+        metrics: Metrics = {}
+        for _ in range(config.disc_steps):
+            expert = self._subset(positives)
+            policy = self._subset(negatives[config.disc_negatives])
+            loss, metrics = self.discriminator.loss(expert, policy, self.generator)
+            self._step("discriminator", loss, metrics)
+        return metrics
+
+    def _subset(self, pairs: Tensor) -> Tensor:
+        """Return ``disc_pairs`` of the pairs (N, ...) in random order, or all of them."""
+        order = torch.randperm(len(pairs), generator=self.generator, device=self.device)
+        return pairs[order[: self.config.disc_pairs]]
+
+    def _rewards(self, rollout: Rollout) -> tuple[Tensor, Metrics]:
+        """Return eq. 4 along the rollouts (H, N)."""
+        config = self.config
+        logits = self.discriminator(
+            self.discriminator.pairs(rollout.features[:-1], rollout.actions[:-1]), self.generator
+        )
+        rewards = objectives.imitation_reward(logits, rollout.disagreement, config.alpha, config.reward_form)
+        return rewards, {
+            "disagreement/imagined": rollout.disagreement.mean(),
+            "disagreement/imagined_max": rollout.disagreement.max(),
+            "disagreement/penalty": config.alpha * rollout.disagreement.mean(),
+            "actor/reward": rewards.mean(),
+            "actor/logit_magnitude": logits.abs().mean(),
+        }
+
+    def _update_actor(
+        self, rollout: Rollout, rewards: Tensor, expert_features: Tensor, expert_actions: Tensor, train: bool
+    ) -> Metrics:
+        """Eq. 6, with the entropy bonus and the behaviour-cloning term where configured."""
+        config = self.config
+        values = (
+            self.critics.value(rollout.features, rollout.actions)
+            if config.bootstrap
+            else rewards.new_zeros(len(rewards) + 1, rewards.shape[1])
+        )
+        returns = objectives.lambda_returns(rewards, values, config.discount, config.lam)
+        weights = self._weights(returns)
+        loss = objectives.actor_loss(weights * returns, weights * values[:-1], config.lam)
+        loss = loss + config.entropy * (weights * rollout.log_prob).mean()
+        cloning, metrics = self._cloning_loss(expert_features, expert_actions)
+        if config.bc_scale > 0:
+            loss = loss + config.bc_scale * cloning
+        metrics |= {
+            "actor/loss": loss,
+            "actor/return": returns.mean(),
+            "actor/entropy": -rollout.log_prob.mean(),
+            "actor/saturation": (rollout.actions.abs() > 0.97).float().mean(),
+        }
+        if train:
+            self._step("actor", loss, metrics)
+        return metrics
+
+    def _cloning_loss(self, features: Tensor, actions: Tensor) -> tuple[Tensor, Metrics]:
+        """Return -log pi(a_E | s_E), and how far the mean action is from the expert's."""
+        policy = self.actor(features)
+        loss = -policy.log_prob(actions).mean()
+        error = (policy.mode() - actions).square().mean()
+        return loss, {"actor/demo_nll": loss, "actor/demo_mse": error}
+
+    def _update_critics(
+        self, batch: Batch, posterior: Posterior, starts: Tensor, rollout: Rollout, rewards: Tensor
+    ) -> Metrics:
+        """Eq. 7 on the rollouts and eq. 8 on the replayed transitions that lead to their first states."""
+        config = self.config
+        features, actions = rollout.features.detach(), rollout.actions.detach()
+        values = self.critics.target_value(features, actions, self.generator)
+        targets = objectives.lambda_returns(rewards, values, config.discount, config.lam)
+        weights = self._weights(targets).sqrt()
+        q = self.critics(features[:-1], actions[:-1])
+        model_loss = torch.stack([objectives.critic_model_loss(weights * qi, weights * targets) for qi in q]).mean()
+        metrics = {"critic/model_loss": model_loss, "critic/value": q.mean(), "critic/target": targets.mean()}
+        loss = model_loss
+        if config.data_critic_loss:
+            data_loss = self._critic_data_loss(batch, posterior, starts, values[0], targets[0])
+            metrics["critic/data_loss"] = data_loss
+            loss = loss + data_loss
+        self._step("critics", loss, metrics, label="critic")
+        return metrics
+
+    def _critic_data_loss(
+        self, batch: Batch, posterior: Posterior, starts: Tensor, values: Tensor, returns: Tensor
+    ) -> Tensor:
+        """Eq. 8 for the transitions s_j, a_j -> s_{j+1} whose s_{j+1} is a rollout's first state.
+
+        ``values`` and ``returns`` (N,) belong to the rollouts' first states at flat positions ``starts``.
+        """
+        config, rows = self.config, batch.images.shape[1]
+        follows = starts >= rows
+        after = starts[follows]
+        features = posterior.state.select(after - rows).features
+        actions = batch.actions.flatten(0, 1)[after]
+        with torch.no_grad():
+            logits = self.discriminator(self.discriminator.pairs(features, actions), self.generator)
+            means = self.model.rssm.prior_means(posterior.state.select(after).deter)
+            penalty = objectives.disagreement(means, config.disagreement)
+            alpha = config.alpha if config.penalize_data_reward else 0.0
+            rewards = objectives.imitation_reward(logits, penalty, alpha, config.reward_form)
+            targets = objectives.critic_data_targets(
+                rewards, values[follows], returns[follows], config.discount, config.lam
+            )
+        return torch.stack([objectives.critic_data_loss(qi, targets) for qi in self.critics(features, actions)]).mean()
+
+    def _weights(self, like: Tensor) -> Tensor:
+        """Return the weight of each step (H, 1): one, or discount^t."""
+        steps = torch.arange(len(like), device=like.device, dtype=like.dtype)[:, None]
+        return self.config.discount**steps if self.config.discount_weights else torch.ones_like(steps)
+
+    def _step(self, name: str, loss: Tensor, metrics: Metrics, label: str | None = None) -> None:
+        optimizer, module = self._optimizers[name], self._modules[name]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(module.parameters(), self.config.grad_clip)
+        metrics[f"{label or name}/grad_norm"] = norm
+        optimizer.step()
+
+    def _to_device(self, batch: Batch, expert: Batch | None) -> tuple[Batch, Batch | None]:
+        return batch.to(self.device), expert and expert.to(self.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything the next update depends on, random generator included."""
+        return {
+            "updates": self.updates,
+            "generator": self.generator.get_state(),
+            "modules": {name: module.state_dict() for name, module in self._modules.items()},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self.updates = state["updates"]
+        self.generator.set_state(state["generator"].cpu())
+        for name, module in self._modules.items():
+            module.load_state_dict(state["modules"][name])
+            self._optimizers[name].load_state_dict(state["optimizers"][name])
+
+
+class Policy:
+    """An agent acting in one environment: the filtered latent state and the last action.
+
+    ``sample`` draws actions from the policy, with exploration noise; otherwise its mean action is taken.
+    Random numbers come from ``generator``, never from the agent's own, so that acting leaves learning as it was.
+    """
+
+    def __init__(self, agent: Agent, sample: bool, generator: torch.Generator) -> None:
+        self._agent, self._sample, self._generator = agent, sample, generator
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the episode."""
+        self._latent = self._agent.model.rssm.initial(1)
+        self._action = torch.zeros(1, self._agent.action_size, device=self._agent.device)
+
+    def act(self, image: np.ndarray) -> np.ndarray:
+        """Return the action (A,) for the next uint8 frame (S, S, 3) of the episode."""
+        frame = torch.from_numpy(image)[None].to(self._agent.device)
+        with torch.no_grad():
+            self._latent = self._agent.model.step(self._latent, self._action, frame, self._generator)
+        self._action = self._agent.actor.act(self._latent.features, self._sample, self._generator)
+        return self._action[0].cpu().numpy()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state in mid-episode, random generator included."""
+        return {
+            "stoch": self._latent.stoch,
+            "deter": self._latent.deter,
+            "action": self._action,
+            "generator": self._generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue an episode where ``state_dict`` left it."""
+        device = self._agent.device
+        self._latent = Latent(state["stoch"].to(device), state["deter"].to(device))
+        self._action = state["action"].to(device)
+        self._generator.set_state(state["generator"].cpu())
+
+
+@contextmanager
+def _frozen(*modules: nn.Module) -> Iterator[None]:
+    """Let gradients pass through the modules without reaching their parameters."""
+    parameters = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+def _to_floats(metrics: Metrics) -> dict[str, float]:
+    """Bring all diagnostics to the host in one transfer."""
+    values = torch.stack([value.detach().float() for value in metrics.values()]).tolist()
+    return dict(zip(metrics, values, strict=True))

@@ -1,0 +1,242 @@
+"""Every hyper-parameter and switch of the shared core, flat, with the published values as defaults.
+
+Defaults are the ``paper`` preset: what the paper states, else what its authors' later code uses, else our
+choice, marked "ours". Nothing here imports torch, so a command line can validate settings at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+class SettingError(ValueError):
+    """A setting that does not exist or has a value that is not allowed.
+
+    Attributes:
+        key: the setting's name.
+        value: the offending value.
+        allowed: what is allowed, in words.
+    """
+
+    def __init__(self, key: str, value: object, allowed: str) -> None:
+        super().__init__(f"{key}: {value!r} is not allowed; allowed: {allowed}")
+        self.key = key
+        self.value = value
+        self.allowed = allowed
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """The scientific configuration of one agent; see the comment above each group."""
+
+    # World model (eq. 2): encoder, RSSM, decoder.
+    depth: int = 48
+    deter: int = 400
+    stoch: int = 360
+    hidden: int = 400
+    units: int = 400
+    min_std: float = 0.1
+    ensemble_size: int = 7
+    member_per_row: bool = False  # one member a time step for the whole batch, or one for each row of it
+    kl_scale: float = 1.0
+    kl_balance: float | None = 0.8  # None: one KL that trains posterior and prior alike (Dreamer v1)
+    free_nats: float = 1.0
+
+    # Batches. With demo_batch_fraction > 0 that share of each batch is expert sequences, and they serve as
+    # the expert batch too; with 0 an expert batch of the same size is drawn beside the replay batch.
+    batch_size: int = 32
+    sequence_length: int = 50
+    demo_batch_fraction: float = 0.0
+    demos_in_replay: bool = True
+
+    # Discriminator (eq. 3). Its regulariser is not given by the paper: ours is a zero-centred penalty on the
+    # input gradient; gp_param is VMAIL's, noise is that of the authors' later code.
+    disc_layers: int = 2
+    disc_units: int = 200
+    disc_steps: int = 1
+    disc_pairs: int | None = None  # pairs of each kind in a discriminator step; None: all
+    disc_negatives: Literal["model", "replay", "both"] = "model"
+    disc_regularizer: Literal["gp_input", "gp_param", "noise", "none"] = "gp_input"
+    disc_penalty: float = 0.1
+    disc_penalty_target: float = 0.0
+    disc_noise: float = 2.5
+    disc_action_scale: float = 1.0  # ours: multiplies actions at the discriminator's input
+
+    # Reward (eq. 4).
+    alpha: float = 3.0
+    reward_form: Literal["logit", "prob", "gail"] = "logit"
+    disagreement: Literal["mean", "sum", "l2"] = "mean"
+    penalize_data_reward: bool = True
+
+    # Critics (eq. 5, 7, 8, 9).
+    critic: Literal["Q", "V"] = "Q"
+    n_critics: int = 2
+    critic_layers: int = 4
+    target_reduce: Literal["min", "random"] = "min"
+    target_every: int = 100
+    target_tau: float = 1.0  # 1: hard copy; below 1: Polyak
+    data_critic_loss: bool = True
+    bootstrap: bool = True  # False: the actor's returns end at the horizon (VMAIL as published)
+    discount: float = 0.99
+    lam: float = 0.95
+
+    # Actor (eq. 6).
+    adversarial: bool = True  # False: no discriminator, no critics, no imagination
+    actor_layers: int = 4
+    horizon: int = 15
+    imagination_starts: int | None = None  # rollouts an update; None: from every posterior state
+    action_distribution: Literal["trunc_normal", "tanh_normal"] = "trunc_normal"
+    actor_min_std: float = 0.1
+    actor_init_std: float = 1.0  # of tanh_normal, before the squashing
+    entropy: float = 1e-4
+    discount_weights: bool = False  # weight step t of the actor's and critics' losses by discount**t
+    bc_scale: float = 0.0  # weight of -log pi(a_E | s_E) in every actor update
+
+    # Optimisers.
+    model_lr: float = 3e-4
+    disc_lr: float = 1e-4
+    critic_lr: float = 3e-4
+    actor_lr: float = 3e-4
+    adam_eps: float = 1e-5
+    weight_decay: float = 1e-6
+    grad_clip: float = 100.0
+
+    # Schedule, in this order: full updates on the demonstrations, model + BC updates on them, environment
+    # steps without updates, then updates every `train_every` environment steps.
+    pretrain_updates: int = 1000
+    bc_pretrain: int = 0
+    prefill_steps: int = 5000
+    online: bool = True  # False: stops before the first environment step
+    train_every: int = 5
+    updates_per_train: int = 2
+    actor_frozen_updates: int = 0  # ours: first online updates in which only model, D and critics learn
+    exploration_noise: float = 0.0  # sd of the noise added to sampled actions in the environment
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            _check_type(field.name, value, _HINTS[field.name])
+            low, high = _RANGES.get(field.name, (None, None))
+            if value is None or low is None:
+                continue
+            if not low <= value <= high:
+                raise SettingError(field.name, value, f"{low} to {high}" if math.isfinite(high) else f"at least {low}")
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> AgentConfig:
+        """Return the defaults with ``settings`` laid over them.
+
+        Raises:
+            SettingError: for an unknown key (``allowed`` then lists the keys) or a bad value.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        for key, value in settings.items():
+            if key not in names:
+                raise SettingError(key, value, ", ".join(names))
+        floats = {key for key, hint in _HINTS.items() if float in (hint, *typing.get_args(hint))}
+        return cls(
+            **{
+                key: float(value) if key in floats and type(value) is int else value
+                for key, value in settings.items()
+            }
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all settings, in the order of declaration."""
+        return dataclasses.asdict(self)
+
+
+_HINTS: dict[str, Any] = {}
+_HINTS.update(typing.get_type_hints(AgentConfig))
+
+_POSITIVE_INTEGERS = (
+    "depth deter stoch hidden units ensemble_size batch_size disc_layers disc_units disc_steps disc_pairs "
+    "n_critics critic_layers target_every actor_layers horizon imagination_starts train_every updates_per_train"
+)
+_NONNEGATIVE = (
+    "kl_scale free_nats disc_penalty disc_penalty_target disc_noise disc_action_scale alpha entropy bc_scale model_lr "
+    "disc_lr critic_lr actor_lr weight_decay pretrain_updates bc_pretrain prefill_steps actor_frozen_updates "
+    "exploration_noise"
+)
+_FRACTIONS = "kl_balance demo_batch_fraction target_tau discount lam"
+_POSITIVE = "min_std actor_min_std actor_init_std adam_eps grad_clip"
+_RANGES: dict[str, tuple[float, float]] = {
+    "sequence_length": (2, math.inf),
+    **{name: (1, math.inf) for name in _POSITIVE_INTEGERS.split()},
+    **{name: (0, math.inf) for name in _NONNEGATIVE.split()},
+    **{name: (1e-12, math.inf) for name in _POSITIVE.split()},
+    **{name: (0, 1) for name in _FRACTIONS.split()},
+}
+
+
+def _check_type(name: str, value: object, hint: Any) -> None:
+    if typing.get_origin(hint) is Literal:
+        options = typing.get_args(hint)
+        if value not in options:
+            raise SettingError(name, value, ", ".join(map(str, options)))
+        return
+    kinds = typing.get_args(hint) or (hint,)
+    if type(value) not in kinds or (isinstance(value, float) and math.isnan(value)):
+        words = {int: "an integer", float: "a number", bool: "true or false", type(None): "null"}
+        raise SettingError(name, value, " or ".join(words[kind] for kind in kinds))
+
+
+#: Overlays of the defaults. ``cpu`` is sized for one core of a laptop; ``smoke`` proves the plumbing.
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "cpu": {
+        "depth": 16,
+        "deter": 200,
+        "stoch": 30,
+        "hidden": 200,
+        "units": 200,
+        "ensemble_size": 5,
+        "batch_size": 16,
+        "sequence_length": 25,
+        "demo_batch_fraction": 0.5,
+        "disc_pairs": 400,
+        "disc_steps": 3,
+        "disc_lr": 1e-3,
+        "disc_action_scale": 3.0,
+        "imagination_starts": 200,
+        "horizon": 8,
+        "discount": 0.97,
+        "actor_lr": 1e-4,
+        "actor_min_std": 0.05,
+        "target_every": 1,
+        "target_tau": 0.02,
+        "pretrain_updates": 0,
+        "bc_pretrain": 1500,
+        "prefill_steps": 1120,
+        "updates_per_train": 1,
+        "actor_frozen_updates": 300,
+    },
+    "smoke": {
+        "depth": 4,
+        "deter": 32,
+        "stoch": 8,
+        "hidden": 32,
+        "units": 32,
+        "ensemble_size": 3,
+        "batch_size": 4,
+        "sequence_length": 10,
+        "demo_batch_fraction": 0.5,
+        "disc_layers": 1,
+        "disc_units": 32,
+        "disc_pairs": 64,
+        "critic_layers": 2,
+        "actor_layers": 2,
+        "imagination_starts": 16,
+        "horizon": 3,
+        "pretrain_updates": 4,
+        "bc_pretrain": 20,
+        "prefill_steps": 50,
+        "train_every": 10,
+        "updates_per_train": 1,
+    },
+}

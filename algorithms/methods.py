@@ -1,0 +1,10 @@
+"""The registry of methods: every method is a small file that says what differs from the shared core."""
+
+from __future__ import annotations
+
+from algorithms import bc, cmil, conservative, no_ail, vmail, vmail_original
+from algorithms.method import Method
+
+METHODS: dict[str, Method] = {
+    module.METHOD.name: module.METHOD for module in (conservative, vmail, bc, vmail_original, cmil, no_ail)
+}

@@ -1,0 +1,155 @@
+"""Replay: an append-only log of frames on disk, sampled as sequences that never cross an episode's border.
+
+Directory::
+
+    frames.u8     (capacity, S, S, 3) uint8, row-major, sparse until written
+    actions.f32   (capacity, A) float32; actions[i] led to frames[i]
+
+The log is written by position and read through a read-only memory map, so that a full disk is an error
+(a store into a mapped page would be a SIGBUS) and frames are never held twice in memory. What counts is the
+``state_dict``: frames beyond its length are leftovers of a killed process and are written again.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences, time first: uint8 ``images`` (T, B, S, S, 3); ``actions`` (T, B, A), each led to its image.
+
+    The first ``expert_rows`` rows are expert sequences.
+    """
+
+    images: Tensor
+    actions: Tensor
+    expert_rows: int
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on ``device``."""
+        return Batch(self.images.to(device), self.actions.to(device), self.expert_rows)
+
+
+class Replay:
+    """Demonstrations first, then the agent's own episodes."""
+
+    def __init__(self, directory: Path, capacity: int, image_size: int, action_size: int) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.capacity = capacity
+        self._frames = _Log(directory / "frames.u8", (capacity, image_size, image_size, 3), np.dtype(np.uint8))
+        self._actions = _Log(directory / "actions.f32", (capacity, action_size), np.dtype(np.float32))
+        self._starts: list[int] = []
+        self._size = 0
+        self._demo_episodes = 0
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return self._size
+
+    def add_demonstration(self, images: np.ndarray, actions: np.ndarray) -> None:
+        """Append one expert episode; all of them come before the first frame of the agent's own."""
+        if self._demo_episodes != len(self._starts):
+            raise ValueError("demonstrations must come before the agent's own episodes")
+        for index, (image, action) in enumerate(zip(images, actions, strict=True)):
+            self.add(image, action, first=index == 0)
+        self._demo_episodes += 1
+
+    def add(self, image: np.ndarray, action: np.ndarray, first: bool) -> None:
+        """Append one frame (S, S, 3) and the action (A,) that led to it; ``first`` begins an episode.
+
+        Raises:
+            OSError: if the disk is full; the log then is as it was.
+        """
+        if self._size == self.capacity:
+            raise ValueError(f"replay is full at {self.capacity} frames")
+        self._frames.write(self._size, image)
+        self._actions.write(self._size, action)
+        if first:
+            self._starts.append(self._size)
+        self._size += 1
+
+    def sample(self, rng: np.random.Generator, rows: int, expert_rows: int, length: int, own_only: bool) -> Batch:
+        """Draw ``rows`` sequences of ``length`` frames, uniform over start positions within each kind.
+
+        The first ``expert_rows`` rows are demonstrations. The others are drawn from the whole log, or, with
+        ``own_only`` and as soon as there are enough, from the agent's own episodes alone.
+
+        Raises:
+            ValueError: if no episode is as long as ``length``.
+        """
+        own = self._demo_episodes if own_only and self._choices(self._demo_episodes, None, length)[1].any() else 0
+        spans = [self._draw(rng, expert_rows, length, 0, self._demo_episodes)] if expert_rows else []
+        if rows > expert_rows:
+            spans.append(self._draw(rng, rows - expert_rows, length, own, None))
+        starts = np.concatenate(spans)
+        images, actions = (
+            np.stack([log.read(start, start + length) for start in starts], axis=1)
+            for log in (self._frames, self._actions)
+        )
+        return Batch(torch.from_numpy(images), torch.from_numpy(actions), expert_rows)
+
+    def flush(self) -> None:
+        """Force all frames to the disk: call before a checkpoint that counts on them."""
+        self._frames.flush()
+        self._actions.flush()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what makes the files' content valid up to now."""
+        return {"size": self._size, "starts": list(self._starts), "demo_episodes": self._demo_episodes}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Return to the length of ``state``; later frames are forgotten."""
+        self._size, self._starts = state["size"], list(state["starts"])
+        self._demo_episodes = state["demo_episodes"]
+
+    def _choices(self, first: int, last: int | None, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return where episodes ``first`` to ``last`` begin, and how many start positions each offers."""
+        bounds = np.array([*self._starts, self._size])[first : None if last is None else last + 1]
+        return bounds[:-1], np.maximum(np.diff(bounds) - length + 1, 0)
+
+    def _draw(self, rng: np.random.Generator, rows: int, length: int, first: int, last: int | None) -> np.ndarray:
+        begins, choices = self._choices(first, last, length)
+        cumulative = np.cumsum(choices)
+        if not choices.any():
+            raise ValueError(f"no episode has {length} frames: sequence_length is too large")
+        draws = rng.integers(cumulative[-1], size=rows)
+        episodes = np.searchsorted(cumulative, draws, side="right")
+        return begins[episodes] + draws - (cumulative - choices)[episodes]
+
+
+class _Log:
+    """Rows of one array in one file: positional writes, mapped reads."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self._row = int(np.prod(shape[1:])) * dtype.itemsize
+        self._shape, self._dtype = shape[1:], dtype
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        if os.fstat(self._file).st_size != self._row * shape[0]:
+            os.ftruncate(self._file, self._row * shape[0])
+        self._map = np.memmap(path, dtype=dtype, mode="r", shape=shape)
+
+    def write(self, index: int, row: np.ndarray) -> None:
+        if row.shape != self._shape:
+            raise ValueError(f"row has shape {row.shape}, the log {self._shape}")
+        data = memoryview(np.ascontiguousarray(row, dtype=self._dtype)).cast("B")
+        offset = index * self._row
+        while data:
+            written = os.pwrite(self._file, data, offset)
+            data, offset = data[written:], offset + written
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        return self._map[start:stop]
+
+    def flush(self) -> None:
+        os.fsync(self._file)
+
+    def __del__(self) -> None:
+        os.close(self._file)
