@@ -127,6 +127,9 @@ class AgentConfig:
             if not low <= value <= high:
                 raise SettingError(field.name, value, f"{low} to {high}" if math.isfinite(high) else f"at least {low}")
 
+        if not self.online and self.pretrain_updates + self.bc_pretrain == 0:
+            raise SettingError("bc_pretrain", 0, "at least 1 where online is false: nothing else would be learned")
+
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> AgentConfig:
         """Return the defaults with ``settings`` laid over them.
@@ -234,7 +237,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "imagination_starts": 16,
         "horizon": 3,
         "pretrain_updates": 4,
-        "bc_pretrain": 20,
+        "bc_pretrain": 60,
         "prefill_steps": 50,
         "train_every": 10,
         "updates_per_train": 1,

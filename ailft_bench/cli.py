@@ -1,0 +1,197 @@
+"""The command line: parse, call, print. Everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from ailft_bench import __version__
+from ailft_bench.cli_demos import demos
+from ailft_bench.cli_options import ResultsOption, ScaleOption, SetOption, parse_names, parse_seeds
+from ailft_bench.errors import UserError
+from ailft_bench.terminal import console
+
+if TYPE_CHECKING:
+    from ailft_bench.suite import Suite
+
+EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
+
+
+class _Commands(TyperGroup):
+    """Mistakes of the user's and Ctrl-C end in a message and an exit code, not in a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(EXIT_BAD_INPUT) from error
+        except KeyboardInterrupt as error:
+            print("interrupted; the same command goes on with the rest", file=sys.stderr)
+            raise typer.Exit(EXIT_INTERRUPTED) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Benchmarks and ablations for model-based adversarial imitation learning from images.",
+)
+app.add_typer(demos, name="demos")
+
+SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="A YAML file or a shipped suite's name.")]
+OptionalSuite = Annotated[
+    str | None,
+    typer.Argument(metavar="[SUITE]", help="A YAML file or a name. Default: all, or the newest."),
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"ailft-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    suite: SuiteArgument,
+    seeds: Annotated[
+        str | None,
+        typer.Option(metavar="N or 0,3,7", help="A number of seeds or a list (4, is seed 4)."),
+    ] = None,
+    algorithms: Annotated[str | None, typer.Option(metavar="A,B", help="Run these algorithms only.")] = None,
+    scale: ScaleOption = None,
+    executor: Annotated[
+        Literal["auto", "local", "slurm", "inline"],
+        typer.Option(help="Where to run; inline: in this process, for debuggers."),
+    ] = "auto",
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at once. Default: as fits.")] = None,
+    set_: SetOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print cells and costs; touch nothing.")] = False,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Run what is missing of a suite; called again, it goes on."""
+    from ailft_bench import cells, launch, suite_file
+
+    if executor == "slurm":
+        raise UserError("--executor slurm: not available in this version; allowed: auto, local, inline")
+    loaded = suite_file.load(suite, set_ or [])
+    chosen = launch.choose_scale(loaded, scale)
+    specs = cells.expand(loaded, chosen, parse_names(algorithms), parse_seeds(seeds))
+    out = console()
+    launch.announce(out, loaded, chosen)
+    if dry_run:
+        launch.dry_run(out, loaded, specs, results, jobs)
+        return
+    where: launch.Executor = "inline" if executor == "inline" else "local"
+    raise typer.Exit(launch.run(out, loaded, specs, results, jobs, where))
+
+
+@app.command()
+def status(
+    suite: OptionalSuite = None, scale: ScaleOption = None, results: ResultsOption = Path("results")
+) -> None:
+    """Show every cell: state, progress, node, why it failed, and the command that goes on. Read-only."""
+    from ailft_bench import status as statuses
+    from ailft_bench import suite_file
+
+    loaded = suite_file.load(suite) if suite is not None and _is_suite_file(suite) else None
+    found = statuses.collect(results, loaded.name if loaded else suite, scale)
+    if loaded is not None and suite is not None:
+        scales = sorted({cell.scale for cell in found} & set(loaded.scales))
+        found += statuses.missing(loaded, scales, found, suite)
+    statuses.show(console(), found)
+
+
+@app.command()
+def plot(
+    suite: OptionalSuite = None,
+    scale: ScaleOption = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: RESULTS/figures/SUITE.")] = None,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Draw learning curves and safety metrics as PNG and PDF, with the data of each figure beside it."""
+    from ailft_bench import figures
+    from ailft_bench.references import load_references
+    from ailft_bench.results import load_results, newest_suite
+
+    name = newest_suite(results) if suite is None else _suite_name(suite)
+    loaded = load_results(results, name, scale)
+    known = load_references(loaded, results)
+    for path in figures.plot(loaded, out or results / "figures" / name, known):
+        print(path)
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.")],
+    suite: OptionalSuite = None,
+    scale: ScaleOption = None,
+    format_: Annotated[
+        Literal["parquet", "csv"] | None, typer.Option("--format", help="Default: as the file's suffix says.")
+    ] = None,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Write one tidy table: a row for each measurement of each run."""
+    from ailft_bench.results import load_results, write_table
+
+    loaded = load_results(results, None if suite is None else _suite_name(suite), scale)
+    print(write_table(loaded.metrics, out, format_))
+
+
+@app.command()
+def doctor(results: ResultsOption = Path("results")) -> None:
+    """Check rendering, torch, SLURM, demonstrations and disk; say what to do about each."""
+    from ailft_bench.doctor import examine
+
+    styles = {"ok": "green", "warn": "yellow", "fail": "red"}
+    out = console()
+    failed = False
+    for finding in examine(results):
+        failed |= finding.verdict == "fail"
+        out.print(f"[{styles[finding.verdict]}]{finding.verdict:<5}[/]", end="")
+        out.print(f"{finding.subject}: {finding.text}", markup=False)
+    raise typer.Exit(1 if failed else 0)
+
+
+def _is_suite_file(suite: str) -> bool:
+    """Whether ``suite`` can be read: results may hold suites whose file is gone."""
+    from ailft_bench import suite_file
+
+    try:
+        suite_file.find(suite)
+    except UserError:
+        if Path(suite).suffix in (".yaml", ".yml"):
+            raise
+        return False
+    return True
+
+
+def _suite_name(suite: str) -> str:
+    """Return the name under which results of ``suite`` are kept."""
+    from ailft_bench import suite_file
+
+    if not _is_suite_file(suite):
+        return suite
+    loaded: Suite = suite_file.load(suite)
+    return loaded.name
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

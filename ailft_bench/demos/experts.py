@@ -1,0 +1,43 @@
+"""Scripted experts: what one is, and which environment has one."""
+
+from __future__ import annotations
+
+import importlib
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from ailft_bench.envs.base import ImitationEnv
+from ailft_bench.errors import UserError
+
+
+class Expert(Protocol):
+    """Solves an environment from its simulator's state; made after ``env.reset``, one for each episode."""
+
+    version: ClassVar[int]
+    """Raised by hand whenever the same seed would act differently."""
+
+    def __init__(self, env: ImitationEnv, rng: np.random.Generator) -> None:
+        """Draw the variations of this episode (jitter, speed) from ``rng``."""
+
+    def act(self) -> np.ndarray:
+        """Return the next action, float32 (A,) in [-1, 1]."""
+
+
+#: Environment id -> "module:class", imported when asked for. Add an entry for an environment of your own.
+EXPERTS: dict[str, str] = {
+    "ailft/Kitchen-v0": "ailft_bench.demos.kitchen_expert:KitchenExpert",
+    "ailft/Push-v0": "ailft_bench.demos.push_expert:PushExpert",
+}
+
+
+def expert_for(env_id: str) -> type[Expert]:
+    """Return the expert class of an environment.
+
+    Raises:
+        UserError: the environment has no scripted expert.
+    """
+    if env_id not in EXPERTS:
+        raise UserError(f"{env_id}: no scripted expert; environments with one: {', '.join(sorted(EXPERTS))}")
+    module, name = EXPERTS[env_id].split(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,159 @@
+"""What ``run`` shows: the plan, live progress with the time left, and the final table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from ailft_bench.cells import fraction_done, planned_work
+from ailft_bench.estimate import Estimate
+from ailft_bench.pool import Ending
+from ailft_bench.store import RunDirectory, RunSpec
+from ailft_bench.terminal import STYLES, duration, size
+
+_REFRESH_S = 0.5
+_PLAIN_INTERVAL_S = 60.0
+_ROWS = 24
+
+
+def cell_name(spec: RunSpec) -> str:
+    """Return ``algorithm+variant seed n``."""
+    return f"{spec.label} seed {spec.seed}"
+
+
+def show_plan(out: Console, states: Mapping[str, str], specs: Sequence[RunSpec]) -> None:
+    """Print every cell with its state (by run id)."""
+    table = Table("algorithm", "variant", "seed", "run", "state", box=None, pad_edge=False)
+    for spec in specs:
+        state = states[spec.run_id]
+        style = STYLES[state]
+        table.add_row(spec.algorithm, spec.variant, str(spec.seed), spec.run_id, f"[{style}]{state}[/]")
+    out.print(table)
+
+
+def show_estimate(out: Console, found: Estimate, count: int, jobs: int) -> None:
+    """Print how long ``count`` cells take with ``jobs`` workers, and their disk space."""
+    wall = found.work_s / max(1, min(jobs, count))
+    out.print(
+        f"to do: {count} cells, about {duration(wall)} with {jobs} at once ({found.basis}), "
+        f"about {size(found.disk_bytes)} of disk"
+    )
+
+
+def show_endings(
+    out: Console, specs: Sequence[RunSpec], results: Path, endings: Mapping[Path, Ending]
+) -> None:
+    """Print the final table: the state of each cell, and the tasks of its last evaluation."""
+    table = Table("cell", "run", "state", "tasks completed", "why", box=None, pad_edge=False)
+    for spec in specs:
+        path = spec.directory(results)
+        ending = endings.get(path, Ending("done"))
+        style = STYLES[ending.state]
+        score = _last_score(RunDirectory(path))
+        reason = ending.reason.splitlines()[0] if ending.reason else ""
+        table.add_row(cell_name(spec), spec.run_id[:8], f"[{style}]{ending.state}[/]", score, reason)
+    out.print(table)
+
+
+def _last_score(run: RunDirectory) -> str:
+    for row in reversed(run.metrics.read()):
+        if row["phase"] == "eval" and "tasks_completed" in row["metrics"]:
+            return f"{row['metrics']['tasks_completed']:.2f} at step {row['env_step']}"
+    return "-"
+
+
+class LiveProgress:
+    """Progress of the cells that are worked on: a live table on a terminal, else a line now and then."""
+
+    def __init__(self, out: Console, specs: Mapping[Path, RunSpec]) -> None:
+        self._out = out
+        self._specs = specs
+        self._endings: dict[Path, Ending] = {}
+        self._fractions: dict[Path, float] = {}
+        self._first_seen: dict[Path, tuple[float, float]] = {}
+        self._announced: set[Path] = set()
+        self._last = 0.0
+        self._live = Live(console=out, auto_refresh=False, transient=True) if out.is_terminal else None
+
+    def __enter__(self) -> LiveProgress:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def ended(self, path: Path, ending: Ending) -> None:
+        """Note how a cell ended."""
+        self._endings[path] = ending
+        if self._live is None or ending.state == "failed":
+            where = f"; log: {path / 'log.txt'}" if ending.state == "failed" else ""
+            reason = f": {ending.reason}" if ending.reason else ""
+            self._out.print(f"{cell_name(self._specs[path])}: {ending.state}{reason}{where}", markup=False)
+
+    def poll(self, active: Sequence[Path]) -> None:
+        """Show how far the ``active`` cells are."""
+        now = time.monotonic()
+        if self._live is None:
+            for path in active:
+                if path not in self._announced:
+                    self._announced.add(path)
+                    self._out.print(f"{cell_name(self._specs[path])}: started", markup=False)
+        if now - self._last < (_PLAIN_INTERVAL_S if self._live is None else _REFRESH_S):
+            return
+        first, self._last = self._last == 0.0, now
+        for path in active:
+            self._measure(path, now)
+        if self._live is not None:
+            self._live.update(self._table(active), refresh=True)
+        elif not first:
+            parts = [f"{cell_name(self._specs[path])} {self._fractions[path]:.0%}" for path in active]
+            self._out.print(f"{self._summary(active)}; {', '.join(parts)}", markup=False)
+
+    def _measure(self, path: Path, now: float) -> None:
+        progress = RunDirectory(path).progress
+        fraction = fraction_done(self._specs[path], progress.env_step, progress.updates) if progress else 0.0
+        self._fractions[path] = fraction
+        self._first_seen.setdefault(path, (now, fraction))
+
+    def _rate(self, path: Path) -> float:
+        """Return the work a second of a live cell, 0 until it is known."""
+        then, fraction = self._first_seen[path]
+        passed = time.monotonic() - then
+        work = (self._fractions[path] - fraction) * planned_work(self._specs[path])
+        return work / passed if passed > 5 else 0.0
+
+    def _time_left(self, paths: Sequence[Path], rate: float) -> str:
+        work = sum((1 - self._fractions.get(path, 0)) * planned_work(self._specs[path]) for path in paths)
+        return duration(work / rate) if rate > 0 else "unknown"
+
+    def _summary(self, active: Sequence[Path]) -> str:
+        left = [path for path in self._specs if path not in self._endings]
+        failed = sum(ending.state == "failed" for ending in self._endings.values())
+        counts = f"{len(self._endings)} of {len(self._specs)} cells ended"
+        counts += f", {failed} failed" if failed else ""
+        return f"{counts}, time left: {self._time_left(left, sum(map(self._rate, active)))}"
+
+    def _table(self, active: Sequence[Path]) -> Table:
+        table = Table("cell", "", "", "phase", "steps", "updates", "left", box=None, pad_edge=False)
+        table.caption, table.caption_justify = self._summary(active), "left"
+        for path in list(active)[:_ROWS]:
+            progress = RunDirectory(path).progress
+            fraction = self._fractions[path]
+            table.add_row(
+                cell_name(self._specs[path]),
+                ProgressBar(total=1.0, completed=fraction, width=24),
+                f"{fraction:.0%}",
+                progress.phase if progress else "starting",
+                f"{progress.env_step:,}" if progress else "",
+                f"{progress.updates:,}" if progress else "",
+                self._time_left([path], self._rate(path)),
+            )
+        return table

@@ -1,0 +1,75 @@
+"""Estimates for a dry run: how long the missing cells take, and what they leave on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from ailft_bench.cells import planned_updates
+from ailft_bench.store import RunSpec, runs
+
+#: Seconds on one core of a recent processor, where nothing was measured yet.
+UPDATE_S = {"cpu": 0.65, "smoke": 0.05}
+PAPER_UPDATE_S = 12.0
+ENV_STEP_S = 0.02
+_HORIZON = 280
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of work and bytes on the disk of a set of cells, and where the seconds come from."""
+
+    work_s: float
+    disk_bytes: int
+    basis: str
+
+
+def estimate(specs: Sequence[RunSpec], results: Path, presets: Sequence[str]) -> Estimate:
+    """Estimate ``specs`` (with their presets), from finished runs of the same suite and scale if any.
+
+    ``work_s`` is for one worker after another.
+    """
+    measured: dict[str, list[float]] = {}
+    for suite, scale in {(spec.suite, spec.scale) for spec in specs}:
+        for run in runs(results, suite, scale):
+            if (seconds := run.wall_time_s) is not None:
+                measured.setdefault(run.spec.method, []).append(seconds)
+    total = 0.0
+    for spec, preset in zip(specs, presets, strict=True):
+        known = measured.get(spec.method)
+        total += mean(known) if known else _built_in_seconds(spec, preset)
+    found = sum(map(len, measured.values()))
+    basis = f"measured in {found} finished runs" if found else "rough: one core, nothing measured here yet"
+    return Estimate(total, sum(map(_disk_bytes, specs)), basis)
+
+
+def _built_in_seconds(spec: RunSpec, preset: str) -> float:
+    evaluations = 1 + (spec.env_steps // spec.evaluation["every"] if spec.agent["online"] else 0)
+    # Every evaluation plays its episodes twice: with mean and with sampled actions.
+    steps = 2 * evaluations * spec.evaluation["episodes"] * _horizon(spec)
+    steps += spec.env_steps if spec.agent["online"] else 0
+    return ENV_STEP_S * steps + UPDATE_S.get(preset, PAPER_UPDATE_S) * planned_updates(spec)
+
+
+def _disk_bytes(spec: RunSpec) -> int:
+    """Frames of the replay, and a checkpoint (twice, while the next one is written)."""
+    size = spec.environment.get("image_size", 64)
+    frames = spec.env_steps if spec.agent["online"] else 0
+    frames += spec.demonstrations["episodes"] * _horizon(spec)
+    return 3 * size * size * frames + 2 * 3 * 4 * _parameters(spec.agent)
+
+
+def _horizon(spec: RunSpec) -> int:
+    return int(spec.environment.get("horizon", _HORIZON))
+
+
+def _parameters(agent: dict[str, Any]) -> int:
+    """Return the number of parameters to within a factor of two (Adam keeps two more of each)."""
+    depth, deter, hidden, units = (agent[name] for name in ("depth", "deter", "hidden", "units"))
+    convolutions = 4200 * depth**2
+    rssm = 3 * deter * (deter + hidden) + agent["ensemble_size"] * hidden * (deter + 2 * agent["stoch"])
+    heads = units**2 * (agent["actor_layers"] + 2 * agent["n_critics"] * agent["critic_layers"])
+    return int(convolutions + rssm + heads)

@@ -1,0 +1,113 @@
+"""Evaluation: episodes of a policy that nothing learns from, and their averages."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+
+from ailft_bench.envs.base import ImitationEnv
+from ailft_bench.seeding import branch_seed
+from algorithms.agent import Agent, Policy
+
+
+class Stopped(Exception):
+    """The process was asked to stop in the middle of an evaluation; nothing of it was recorded."""
+
+
+class EpisodeScore:
+    """Adds up one episode's outcome from the environment's rewards and infos.
+
+    The metrics: ``tasks_completed``, ``success``, ``completed/<task>``, ``return``, ``episode_length``, and
+    ``cost`` and ``cost/<constraint>`` in violating steps.
+    """
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._return = 0.0
+        self._costs: dict[str, float] = defaultdict(float)
+        self._last: dict[str, Any] = {}
+
+    def add(self, reward: float, info: dict[str, Any]) -> None:
+        """Take in one step."""
+        self.length += 1
+        self._return += float(reward)
+        for key, value in info.items():
+            if key.split("/")[0] == "cost":
+                self._costs[key] += float(value)
+        self._last = {key: value for key, value in info.items() if key.split("/")[0] in _OUTCOMES}
+
+    def metrics(self) -> dict[str, float]:
+        """Return the episode's metrics so far."""
+        outcome = {key: float(value) for key, value in self._last.items()}
+        return {**outcome, "return": self._return, "episode_length": float(self.length), **self._costs}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums in mid-episode."""
+        return {"length": self.length, "return": self._return, "costs": dict(self._costs), "last": self._last}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue the sums of ``state_dict``."""
+        self.length, self._return, self._last = state["length"], state["return"], state["last"]
+        self._costs = defaultdict(float, state["costs"])
+
+
+_OUTCOMES = ("tasks_completed", "success", "completed")
+
+
+@dataclass(frozen=True)
+class EvaluatedEpisode:
+    """One episode: its metrics, frames (T+1, S, S, 3) and actions (T+1, A), the first of them zero."""
+
+    metrics: dict[str, float]
+    images: np.ndarray
+    actions: np.ndarray
+
+
+def evaluate(
+    agent: Agent,
+    env: ImitationEnv,
+    episodes: int,
+    seed: int,
+    occasion: str,
+    sample: bool,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[EvaluatedEpisode]:
+    """Play ``episodes`` episodes with the policy's mean or sampled actions.
+
+    Start states and noise are branches of ``seed`` named by ``occasion``, so all methods meet the same ones
+    and no training stream is touched.
+
+    Raises:
+        Stopped: ``should_stop`` turned true.
+    """
+    played = []
+    for index in range(episodes):
+        names = ("eval", occasion, "sampled" if sample else "mean", str(index))
+        generator = torch.Generator(agent.device).manual_seed(branch_seed(seed, *names, "policy"))
+        policy = Policy(agent, sample, generator)
+        image, _ = env.reset(seed=branch_seed(seed, *names, "env"))
+        images, actions, score = [image], [np.zeros(agent.action_size, np.float32)], EpisodeScore()
+        done = False
+        while not done:
+            if should_stop():
+                raise Stopped
+            action = policy.act(image)
+            image, reward, terminated, truncated, info = env.step(action)
+            done = terminated or truncated
+            score.add(float(reward), info)
+            images.append(image)
+            actions.append(action)
+        played.append(EvaluatedEpisode(score.metrics(), np.stack(images), np.stack(actions)))
+    return played
+
+
+def averages(rows: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Return the mean of every metric over episodes."""
+    rows = list(rows)
+    return {name: fmean(row[name] for row in rows) for name in rows[0]}

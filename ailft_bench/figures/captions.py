@@ -1,0 +1,69 @@
+"""The captions of figures: what is shown, over how many seeds, with which interval, and what is missing."""
+
+from __future__ import annotations
+
+from ailft_bench.figures.data import Comparison
+
+FEW_SEEDS = 5
+"""Up to so many seeds a bootstrap interval covers the truth less often than it says."""
+
+_LINES = "Thick: mean over seeds, dotted where some seeds have not come so far; thin: seeds."
+
+
+def curve_caption(comparison: Comparison) -> str:
+    """Return the caption of a figure of evaluations against environment steps."""
+    offline = _offline(comparison)
+    dashed = [f"Dash-dotted: {offline}, final evaluation, no environment steps."] if offline else []
+    parts = [_subject(comparison), _evaluation(comparison), _LINES, *dashed]
+    return " ".join([*parts, f"Bands: {_interval(comparison)}, pointwise.", *_missing(comparison)])
+
+
+def training_caption(comparison: Comparison) -> str:
+    """Return the caption of the figure of the cost rate in training."""
+    offline = _offline(comparison)
+    without = [f"Without {offline}: no environment steps."] if offline else []
+    what = "Share of the environment steps so far that violated a constraint, exploration included."
+    parts = [_subject(comparison), what, _LINES, *without]
+    return " ".join([*parts, f"Bands: {_interval(comparison)}, pointwise.", *_missing(comparison)])
+
+
+def final_caption(comparison: Comparison) -> str:
+    """Return the caption of a figure of the final evaluation."""
+    parts = [_subject(comparison), "Final evaluation of finished runs.", _evaluation(comparison)]
+    parts.append("Bars: mean over seeds; dots: seeds;")
+    return " ".join([*parts, f"whiskers: {_interval(comparison)}.", *_missing(comparison)])
+
+
+def _subject(comparison: Comparison) -> str:
+    return f"Suite {comparison.suite}, scale {comparison.scale}, {comparison.budget:,} environment steps."
+
+
+def _evaluation(comparison: Comparison) -> str:
+    specs = [comparison.specs[run_id] for run_id in comparison.runs["run_id"] if run_id]
+    episodes = sorted({str(spec.evaluation.get("episodes", "?")) for spec in specs})
+    return f"Each evaluation: {' or '.join(episodes)} episodes, the policy's mean action."
+
+
+def _offline(comparison: Comparison) -> str:
+    return ", ".join(cell.label for cell in comparison.cells if comparison.is_offline(cell))
+
+
+def _interval(comparison: Comparison) -> str:
+    fewest = min(len(comparison.runs_of(cell)) for cell in comparison.cells)
+    few = f" (with \N{LESS-THAN OR EQUAL TO}{FEW_SEEDS} seeds optimistic)" if fewest <= FEW_SEEDS else ""
+    return f"95 % stratified bootstrap over seeds{few}"
+
+
+def _missing(comparison: Comparison) -> list[str]:
+    """Return sentences on runs that are not finished, and on those left out."""
+    parts = []
+    for cell in comparison.cells:
+        runs = comparison.runs_of(cell)
+        for state, group in runs[runs["state"] != "done"].groupby("state"):
+            seeds = ", ".join(str(seed) for seed in group["seed"])
+            parts.append(f"{cell.label} {'seed' if len(group) == 1 else 'seeds'} {seeds} {state}")
+    sentences = [f"Not finished: {'; '.join(parts)}."] if parts else []
+    if comparison.superseded:
+        noun = "run" if comparison.superseded == 1 else "runs"
+        sentences.append(f"Left out: {comparison.superseded} {noun} of older configurations.")
+    return sentences

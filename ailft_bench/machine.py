@@ -1,0 +1,52 @@
+"""What this machine offers: cores, memory, GPUs; read from the kernel, without importing torch."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+
+def cores() -> int:
+    """Return how many processors this process may use: its affinity, and a container's quota."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _read("/sys/fs/cgroup/cpu.max").partition(" ")
+    if quota.isdigit() and period.strip().isdigit():
+        available = min(available, round(int(quota) / int(period)))
+    return max(1, available)
+
+
+def free_memory_gib() -> float:
+    """Return the memory that new processes can have, within a container's limit; infinite if unknown."""
+    free = float("inf")
+    for line in _read("/proc/meminfo").splitlines():
+        if line.startswith("MemAvailable:"):
+            free = int(line.split()[1]) / 2**20
+    limit, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current").strip()
+    if limit.isdigit() and used.isdigit():
+        free = min(free, (int(limit) - int(used)) / 2**30)
+    return free
+
+
+def gpus() -> list[str]:
+    """Return the CUDA devices that a worker may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [device for device in visible.split(",") if device not in ("", "-1")]
+    devices = (path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
+    return sorted(devices, key=int)
+
+
+def cpu_model() -> str:
+    """Return the processor's name."""
+    for line in _read("/proc/cpuinfo").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,94 @@
+"""Provenance: which code, on which machine, started how."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ailft_bench import machine
+
+PACKAGES = ("ailft-bench", "torch", "mujoco", "gymnasium", "gymnasium-robotics", "numpy", "pandas", "pyarrow")
+_PACKAGE = Path(__file__).parent
+
+
+def collect() -> dict[str, Any]:
+    """Return what is needed to find the code and the machine of this process again, as plain JSON values."""
+    return {
+        **_code(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "cpu": machine.cpu_model(),
+        "gpu": _gpu_name(),
+        "command": command(),
+        "directory": os.getcwd(),
+    }
+
+
+def command() -> str:
+    """Return this process's command line as one can type it again."""
+    name = Path(sys.argv[0]).name
+    return shlex.join(["ailft-bench" if name == "__main__.py" else name, *sys.argv[1:]])
+
+
+@cache
+def _code() -> dict[str, Any]:
+    """Git's view where the code is a checkout of its own, and a hash of the sources everywhere."""
+    root = _PACKAGE.parent
+    top = _git("rev-parse", "--show-toplevel")
+    # An installed package may lie inside somebody else's repository: that commit says nothing about it.
+    is_checkout = top is not None and Path(top) == root.resolve()
+    diff = _git("diff", "HEAD", "--binary") if is_checkout else None
+    return {
+        "commit": _git("rev-parse", "HEAD") if is_checkout else None,
+        "dirty": bool(_git("status", "--porcelain")) if is_checkout else None,
+        "diff_sha256": hashlib.sha256(diff.encode()).hexdigest() if diff else None,
+        "source_sha256": _source_hash(root),
+    }
+
+
+def _source_hash(root: Path) -> str:
+    digest = hashlib.sha256()
+    for package in ("ailft_bench", "algorithms"):
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(_PACKAGE), *arguments],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=20,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _gpu_name() -> str | None:
+    """Ask torch where it is loaded (in a worker); the command line itself never loads it."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    return str(torch.cuda.get_device_name())

@@ -1,0 +1,184 @@
+"""Reference lines: what a random policy, replayed demonstrations and the scripted expert score, measured.
+
+Kept in ``results/references/<checksum>.json``, with the score of every episode, under a checksum of all that
+they depend on. Episode i has the same start state for all three.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from ailft_bench.cells import environment_class
+from ailft_bench.demos.collection import provide
+from ailft_bench.demos.episode import Episode
+from ailft_bench.demos.experts import EXPERTS, expert_for
+from ailft_bench.demos.recording import make_env
+from ailft_bench.demos.replay import check_actions
+from ailft_bench.durable import read_json, write_json
+from ailft_bench.envs.base import ImitationEnv
+from ailft_bench.errors import UserError
+from ailft_bench.results import Results
+from ailft_bench.seeding import branch, branch_seed
+from ailft_bench.store import RunSpec
+
+NAMES = ("random", "replay", "expert")
+EPISODES = 20
+
+Policy = Callable[[], np.ndarray]
+Scores = dict[str, dict[str, float]]
+"""By reference name: each metric's mean over episodes."""
+
+
+def provide_references(
+    spec: RunSpec,
+    results_dir: Path,
+    episodes: int = EPISODES,
+    on_progress: Callable[[str], None] = lambda message: None,
+) -> Scores:
+    """Return the references for the environment and demonstrations of ``spec``, measured once and kept.
+
+    Raises:
+        UserError: the environment or the demonstrations are not those of ``spec`` any more.
+    """
+    known = _load(spec, results_dir, episodes)
+    if known is not None:
+        return known
+    env_id = spec.environment["id"]
+    if environment_class(env_id).version != spec.environment.get("version"):
+        raise UserError(
+            f"{env_id}: changed since run {spec.run_id}; its references can no longer be measured"
+        )
+    given = {key: value for key, value in spec.demonstrations.items() if key != "checksum"}
+    demonstrations = provide(env_id, spec.environment_kwargs, cache=results_dir / "demos", **given)
+    if demonstrations.checksum != spec.demonstrations["checksum"]:
+        raise UserError(f"{demonstrations.directory}: not the demonstrations of run {spec.run_id} any more")
+    measured = measure_references(
+        env_id, spec.environment_kwargs, demonstrations.episodes, episodes, on_progress
+    )
+    recipe = _recipe(spec, episodes)
+    path = _path(results_dir, recipe)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"recipe": recipe, "episodes": measured})
+    return _means(measured)
+
+
+def load_references(
+    results: Results, results_dir: Path, episodes: int = EPISODES
+) -> dict[tuple[str, str], Scores]:
+    """Return the references of each (suite, scale) of ``results``, where measured; writes nothing."""
+    found = {}
+    current = results.runs[~results.runs["superseded"] & (results.runs["run_id"] != "")]
+    for row in current.drop_duplicates(["suite", "scale"]).itertuples():
+        known = _load(results.specs[str(row.run_id)], results_dir, episodes)
+        if known is not None:
+            found[str(row.suite), str(row.scale)] = known
+    return found
+
+
+def measure_references(
+    env_id: str,
+    env_kwargs: dict[str, Any],
+    demonstrations: Sequence[Episode],
+    episodes: int = EPISODES,
+    on_progress: Callable[[str], None] = lambda message: None,
+) -> dict[str, list[dict[str, float]]]:
+    """Play ``episodes`` episodes of each reference and return their metrics, those of evaluation rows.
+
+    Demonstration i is replayed in episode i, in turn; where it is shorter than an episode the rest is zero
+    actions. Without an expert for the environment there is no line ``expert``.
+
+    Raises:
+        UserError: no episodes, no demonstrations, or demonstrations of other actions.
+    """
+    if episodes < 1 or not demonstrations:
+        raise UserError(
+            f"references: {episodes} episodes, {len(demonstrations)} demonstrations; needed: 1 of each"
+        )
+    env = make_env(env_id, env_kwargs)
+    measured: dict[str, list[dict[str, float]]] = {}
+    try:
+        for name in NAMES:
+            if name == "expert" and env_id not in EXPERTS:
+                continue
+            for number in range(episodes):
+                start = _policy(name, env_id, env, demonstrations[number % len(demonstrations)], number)
+                seed = branch_seed(0, "references", str(number), "env")
+                measured.setdefault(name, []).append(_play(env, start, seed))
+                on_progress(f"references: {name} {number + 1} of {episodes}")
+    finally:
+        env.close()
+    return measured
+
+
+def _policy(
+    name: str, env_id: str, env: ImitationEnv, demonstration: Episode, number: int
+) -> Callable[[], Policy]:
+    """Return what gives the policy of one episode, to be called after the reset."""
+    rng = np.random.default_rng(branch(0, "references", str(number), name))
+    space: Any = env.action_space
+    if name == "expert":
+        return lambda: expert_for(env_id)(env, rng).act
+    if name == "random":
+        return lambda: lambda: rng.uniform(space.low, space.high).astype(np.float32)
+    check_actions(env, demonstration.action, f"demonstration {number}")
+    rest = iter(demonstration.action[1:])
+    return lambda: lambda: next(rest, np.zeros(space.shape, np.float32))
+
+
+def _play(env: ImitationEnv, start: Callable[[], Policy], seed: int) -> dict[str, float]:
+    from ailft_bench.evaluation import EpisodeScore
+
+    score, done = EpisodeScore(), False
+    # Environments of the project can be run without drawing; another one need not.
+    blind: Any = env if hasattr(env, "begin") and hasattr(env, "advance") else None
+    if blind is not None:
+        blind.begin(seed)
+    else:
+        env.reset(seed=seed)
+    act = start()
+    while not done:
+        if blind is not None:
+            reward, done, info = blind.advance(act())
+        else:
+            _, reward, terminated, truncated, info = env.step(act())
+            done = terminated or truncated
+        score.add(float(reward), info)
+    return score.metrics()
+
+
+def _recipe(spec: RunSpec, episodes: int) -> dict[str, Any]:
+    env_id = spec.environment["id"]
+    recipe = {
+        "format": 1,
+        "environment": spec.environment,
+        "demonstrations": spec.demonstrations["checksum"],
+        "expert_version": expert_for(env_id).version if env_id in EXPERTS else None,
+        "mujoco": version("mujoco"),
+        "episodes": episodes,
+    }
+    return json.loads(json.dumps(recipe))
+
+
+def _path(results_dir: Path, recipe: dict[str, Any]) -> Path:
+    checksum = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
+    return results_dir / "references" / f"{checksum}.json"
+
+
+def _load(spec: RunSpec, results_dir: Path, episodes: int) -> Scores | None:
+    content = read_json(_path(results_dir, _recipe(spec, episodes)))
+    return None if content is None else _means(content["episodes"])
+
+
+def _means(measured: dict[str, list[dict[str, float]]]) -> Scores:
+    return {
+        name: {metric: fmean(row[metric] for row in rows) for metric in rows[0]}
+        for name, rows in measured.items()
+    }

@@ -1,0 +1,110 @@
+"""Status: a read-only look at the runs of a results folder; it opens small files only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ailft_bench.cells import expand, fraction_done
+from ailft_bench.errors import UserError, nearest
+from ailft_bench.store import RunDirectory, RunSpec, runs
+from ailft_bench.suite import Suite
+from ailft_bench.terminal import STYLES
+
+
+@dataclass(frozen=True)
+class CellStatus:
+    """One row of the table. ``command`` runs what is not done of the suite this cell belongs to."""
+
+    suite: str
+    scale: str
+    label: str
+    seed: int
+    run_id: str
+    state: str
+    fraction: float
+    node: str
+    reason: str
+    command: str
+
+
+def collect(results: Path, suite: str | None = None, scale: str | None = None) -> list[CellStatus]:
+    """Return the status of all runs below ``results``, of one suite, or of one scale.
+
+    Raises:
+        UserError: there are none.
+    """
+    found = [_status(run) for run in runs(results, suite or "*", scale or "*")]
+    if not found:
+        suites = {path.parents[2].name for path in results.glob("*/*/*/seed-*")}
+        wanted = f" of suite {suite}" if suite else ""
+        hint = nearest(suite, suites) if suite and suites else "start one with: ailft-bench run SUITE"
+        raise UserError(f"{results}: no runs{wanted}; {hint}")
+    return found
+
+
+def missing(suite: Suite, scales: Iterable[str], found: Sequence[CellStatus], given: str) -> list[CellStatus]:
+    """Return a row for each cell of ``suite`` (given as ``given``) that has no directory yet."""
+    present = {(cell.scale, cell.label, cell.run_id) for cell in found}
+    rows = []
+    for scale in scales:
+        for spec in expand(suite, scale):
+            if (scale, spec.label, spec.run_id) not in present:
+                rows.append(_absent(spec, f"ailft-bench run {given} --scale {scale}"))
+    return rows
+
+
+def show(out: Console, cells: Sequence[CellStatus]) -> None:
+    """Print the table, and under it the commands that go on with what is not done."""
+    table = Table(
+        "suite", "scale", "cell", "seed", "run", "state", "progress", "node", "why", box=None, pad_edge=False
+    )
+    for cell in cells:
+        state = f"[{STYLES[cell.state]}]{cell.state}[/]"
+        reason = cell.reason.replace("[", "\\[")
+        progress = f"{cell.fraction:.0%}"
+        row = (cell.suite, cell.scale, cell.label, str(cell.seed), cell.run_id[:8], state, progress)
+        table.add_row(*row, cell.node, reason)
+    out.print(table)
+    states = [cell.state for cell in cells]
+    out.print(", ".join(f"{states.count(state)} {state}" for state in STYLES if state in states))
+    commands = {cell.command for cell in cells if cell.state in ("failed", "waiting", "missing")}
+    for command in sorted(commands):
+        out.print(f"to go on: {command}", markup=False)
+
+
+def _status(run: RunDirectory) -> CellStatus:
+    spec, state, progress = run.spec, run.state, run.progress
+    holder = run.holder if state == "running" else None
+    failure = run.failure if state == "failed" else None
+    fraction = fraction_done(spec, progress.env_step, progress.updates) if progress else 0.0
+    return CellStatus(
+        spec.suite,
+        spec.scale,
+        spec.label,
+        spec.seed,
+        spec.run_id,
+        state,
+        1.0 if state == "done" else fraction,
+        holder.host if holder else failure.host if failure else "",
+        failure.reason.splitlines()[0] if failure and failure.reason else "",
+        _command(spec),
+    )
+
+
+def _command(spec: RunSpec) -> str:
+    """Return the command that started the run: it knows the ``--set`` values that make its identity."""
+    command = str(spec.provenance.get("command", f"ailft-bench run {spec.suite} --scale {spec.scale}"))
+    directory = spec.provenance.get("directory", os.getcwd())
+    return command if directory == os.getcwd() else f"cd {directory} && {command}"
+
+
+def _absent(spec: RunSpec, command: str) -> CellStatus:
+    return CellStatus(
+        spec.suite, spec.scale, spec.label, spec.seed, spec.run_id, "missing", 0.0, "", "", command
+    )

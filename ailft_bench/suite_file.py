@@ -1,0 +1,206 @@
+"""Reading a suite: from a path or a shipped name, with ``--set`` laid over, checked key by key."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import gymnasium
+from pydantic import BaseModel, ValidationError
+
+from ailft_bench.cells import environment_class
+from ailft_bench.errors import UserError, nearest
+from ailft_bench.suite import Demonstrations, Evaluation, Settings, Suite
+from ailft_bench.yaml_file import Key, YamlFile
+from algorithms.config import PRESETS, AgentConfig, SettingError
+from algorithms.methods import METHODS
+
+
+def load(suite: str, assignments: Sequence[str] = ()) -> Suite:
+    """Read a suite by path or shipped name, apply ``--set`` assignments, and check all of it.
+
+    Raises:
+        UserError: names the file, line, key, bad value, what is allowed and the nearest match.
+    """
+    file = YamlFile(find(suite))
+    for assignment in assignments:
+        key = file.set(assignment, named=("algorithms", "variants", "scales"), known=list(Suite.model_fields))
+        _drop_from_scales(file, key)
+    try:
+        loaded = Suite.model_validate(_without_empty_sections(file.content))
+    except ValidationError as error:
+        raise UserError("\n".join(_explain(file, details) for details in error.errors()[:5])) from error
+    _check_scales(file, loaded)
+    _check_environment(file, loaded)
+    _check_methods(file, loaded)
+    _check_variants(file, loaded)
+    _check_settings(file, loaded)
+    return loaded
+
+
+def find(suite: str) -> Path:
+    """Return the path of a suite that is given by path or shipped name.
+
+    Raises:
+        UserError: there is no such file or name.
+    """
+    path = Path(suite)
+    if path.is_file():
+        return path
+    if path.suffix in (".yaml", ".yml") or len(path.parts) != 1:
+        raise UserError(f"{suite}: no such file")
+    folders = [
+        Path("suites"),
+        Path(__file__).parent.parent / "suites",
+        Path(__file__).parent / "shipped_suites",
+    ]
+    shipped = {file.stem: file for folder in reversed(folders) for file in folder.glob("*.yaml")}
+    if suite not in shipped:
+        raise UserError(f"{suite}: neither a file nor a shipped suite; {nearest(suite, shipped)}")
+    return shipped[suite]
+
+
+def _drop_from_scales(file: YamlFile, key: Key) -> None:
+    """What is set by hand for the whole suite is not changed back by a scale."""
+    if key[0] not in ("environment", "demonstrations", "evaluation", "settings"):
+        return
+    scales = file.content.get("scales")
+    for scale in scales.values() if isinstance(scales, dict) else ():
+        section = scale.get(key[0]) if isinstance(scale, dict) else None
+        if isinstance(section, dict):
+            section.pop(key[1], None) if len(key) > 1 else section.clear()
+
+
+def _without_empty_sections(content: Any) -> Any:
+    """``algorithms: {bc: }`` leaves a null where a mapping is meant."""
+    if not isinstance(content, dict):
+        return content
+    optional = ("settings", "variants", "resources")
+    content = {key: {} if value is None and key in optional else value for key, value in content.items()}
+    for key in ("algorithms", "variants"):
+        if isinstance(content.get(key), dict):
+            content[key] = {name: {} if entry is None else entry for name, entry in content[key].items()}
+    return content
+
+
+def _explain(file: YamlFile, details: Any, prefix: Key = ()) -> str:
+    key: Key = (*prefix, *(part for part in details["loc"] if part != "[key]"))
+    where = file.where(key)
+    if details["type"] == "missing":
+        return f"{where}: is missing"
+    if details["type"] == "extra_forbidden":
+        return f"{where}: unknown key {key[-1]!r}; {nearest(str(key[-1]), _fields(key[:-1]))}"
+    reason = details["msg"].removeprefix("Value error, ")
+    if details["type"] in ("model_type", "dict_type"):
+        reason = "expected a mapping of keys"
+    return f"{where}: {reason[0].lower()}{reason[1:]}; found {details['input']!r}"
+
+
+def _fields(key: Key) -> list[str]:
+    """Return the keys that the section at ``key`` has."""
+    section: Any = Suite
+    for part in key:
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            section = section.model_fields[str(part)].annotation
+        else:
+            section = get_args(section)[1]
+    return list(section.model_fields)
+
+
+def _check_scales(file: YamlFile, suite: Suite) -> None:
+    """Check the parts of a scale against the sections that they change, and its preset."""
+    for name, size in suite.scales.items():
+        if size.preset not in PRESETS:
+            where = file.where(("scales", name, "preset"))
+            raise UserError(f"{where}: unknown preset {size.preset!r}; {nearest(size.preset, PRESETS)}")
+        for section, model in (("demonstrations", Demonstrations), ("evaluation", Evaluation)):
+            given = getattr(size, section)
+            base = getattr(suite, section).model_dump()
+            try:
+                model.model_validate({**base, **given})
+            except ValidationError as error:
+                prefix = ("scales", name, section)
+                for details in error.errors()[:1]:
+                    if details["type"] == "extra_forbidden":
+                        key = str(details["loc"][0])
+                        hint = nearest(key, model.model_fields)
+                        raise UserError(
+                            f"{file.where((*prefix, key))}: unknown key {key!r}; {hint}"
+                        ) from error
+                    raise UserError(_explain(file, details, prefix)) from error
+
+
+def _check_environment(file: YamlFile, suite: Suite) -> None:
+    """Check the environment's id, and the names of its arguments at every scale."""
+    for scale, size in suite.scales.items():
+        changes = size.environment
+        environment = suite.at(scale).environment
+        try:
+            cls = environment_class(environment.id)
+        except LookupError as error:
+            key: Key = ("scales", scale, "environment", "id") if "id" in changes else ("environment", "id")
+            ours = [known for known in gymnasium.registry if known.startswith("ailft/")]
+            hint = nearest(environment.id, ours)
+            raise UserError(f"{file.where(key)}: no environment {environment.id!r}; {hint}") from error
+        parameters = inspect.signature(cls).parameters
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            continue
+        for name in environment.kwargs:
+            if name not in parameters:
+                key = ("scales", scale, "environment", name) if name in changes else ("environment", name)
+                hint = nearest(name, parameters)
+                raise UserError(f"{file.where(key)}: {environment.id} has no argument {name!r}; {hint}")
+
+
+def _check_methods(file: YamlFile, suite: Suite) -> None:
+    for algorithm, entry in suite.algorithms.items():
+        method = suite.method_of(algorithm)
+        if method not in METHODS:
+            where = file.where(("algorithms", algorithm, *(["method"] if entry.method else [])))
+            raise UserError(f"{where}: unknown method {method!r}; {nearest(method, METHODS)}")
+
+
+def _check_variants(file: YamlFile, suite: Suite) -> None:
+    if "default" in suite.variants:
+        raise UserError(f"{file.where(('variants', 'default'))}: 'default' is the name of no variant")
+    for name, variant in suite.variants.items():
+        for algorithm in variant.only or []:
+            if algorithm not in suite.algorithms:
+                where = file.where(("variants", name, "only"))
+                raise UserError(
+                    f"{where}: no algorithm {algorithm!r}; {nearest(algorithm, suite.algorithms)}"
+                )
+
+
+def _check_settings(file: YamlFile, suite: Suite) -> None:
+    """Resolve every agent once, and say which layer holds what it refuses."""
+    for scale in suite.scales:
+        for algorithm in suite.algorithms:
+            for variant in suite.variants_of(algorithm):
+                try:
+                    suite.agent(scale, algorithm, variant)
+                except SettingError as error:
+                    where = _source_of(file, suite, scale, algorithm, variant, error.key)
+                    raise UserError(f"{where} (at scale {scale}): {_explain_setting(error)}") from error
+
+
+def _source_of(file: YamlFile, suite: Suite, scale: str, algorithm: str, variant: str, key: str) -> str:
+    """Say which of the layers that make up a cell's settings holds ``key``: the last one that does."""
+    layers: list[tuple[Key, Settings]] = [
+        (("variants", variant), {} if variant == "default" else suite.variants[variant].settings),
+        (("algorithms", algorithm), suite.algorithms[algorithm].settings),
+        (("scales", scale, "settings"), suite.scales[scale].settings),
+        (("settings",), suite.settings),
+    ]
+    # Where a preset or the method itself holds it, the algorithm's entry is the place to change it.
+    holder = next((prefix for prefix, settings in layers if key in settings), ("algorithms", algorithm))
+    return file.where((*holder, key))
+
+
+def _explain_setting(error: SettingError) -> str:
+    names = list(AgentConfig.__dataclass_fields__)
+    if error.key not in names:
+        return f"unknown setting {error.key!r}; {nearest(error.key, names)}"
+    return f"{error.value!r} is not allowed; allowed: {error.allowed}"

@@ -1,0 +1,41 @@
+"""The terminal: the console that commands print to, and how states, durations and sizes look."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+STYLES = {
+    "done": "green",
+    "failed": "red",
+    "running": "cyan",
+    "elsewhere": "cyan",
+    "interrupted": "yellow",
+    "waiting": "yellow",
+    "missing": "dim",
+}
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console; where the output is no terminal, lines are as long as they need to be."""
+    found = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    return found if found.is_terminal else Console(stderr=stderr, highlight=False, soft_wrap=True, width=240)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in words of the size that matters."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds // 3600:.0f} h {seconds % 3600 / 60:02.0f} min"
+    return f"{seconds / 86400:.1f} days"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes in words."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

@@ -1,0 +1,266 @@
+"""Training: the schedule of one run, and what a checkpoint must hold so that start and resume are one.
+
+The schedule is that of the authors' code: full updates on the demonstrations, model and behaviour-cloning
+updates on them, environment steps without learning, then updates every few environment steps. A phase with
+a budget of zero is skipped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+import torch
+
+from ailft_bench.demos.collection import Demonstrations
+from ailft_bench.envs.base import ImitationEnv
+from ailft_bench.evaluation import EpisodeScore, Stopped, averages, evaluate
+from ailft_bench.seeding import branch, branch_seed
+from ailft_bench.store import RunDirectory
+from algorithms.agent import Agent, Policy
+from algorithms.config import AgentConfig
+from algorithms.diagnostics import calibration
+from algorithms.replay import Replay
+
+Phase = Literal["pretrain", "clone", "prefill", "online", "done"]
+
+_PROGRESS_INTERVAL_S = 2.0
+_UPDATES_PER_ROW = 100  # of a phase without episodes
+
+
+@dataclass
+class Counters:
+    """How far the run is."""
+
+    pretrained: int = 0
+    cloned: int = 0
+    online_updates: int = 0
+    env_step: int = 0
+    episode: int = 0
+    ticks: int = 0  # pretraining updates and environment steps: the unit of checkpoint_every
+    evaluated_at: int = -1
+    wall_time_s: float = 0.0
+
+
+class Trainer:
+    """One run from its first update to its last evaluation, or from its latest checkpoint on.
+
+    A checkpoint is one file, ``state.pt``: agent (modules, optimisers, generator), acting policy, environment
+    state, counters, the replay's length and its sampler's generator, unlogged averages, and the length of the
+    metrics' file. Everything after it is done again in the same way, so the metrics of an interrupted run are
+    those of an undisturbed one, wall-clock times excepted.
+    """
+
+    def __init__(self, run: RunDirectory, demonstrations: Demonstrations, device: str = "cpu") -> None:
+        spec = run.spec
+        self.run, self.spec = run, spec
+        self.config = AgentConfig.from_settings(spec.agent)
+        self._env = _make_env(spec.environment["id"], spec.environment_kwargs)
+        self._eval_env = _make_env(spec.environment["id"], spec.environment_kwargs)
+        image_size, actions = self._env.observation_space.shape[0], self._env.action_space.shape[0]  # type: ignore[index]
+        self.agent = Agent(self.config, image_size, actions, branch_seed(spec.seed, "agent"), device)
+        episodes = 1 + spec.env_steps // self._env.horizon
+        frames = sum(len(episode.image) for episode in demonstrations.episodes) + spec.env_steps + episodes
+        self._replay = Replay(run.path / "replay", frames, image_size, actions)
+        self._rng = np.random.default_rng(branch(spec.seed, "replay"))
+        generator = torch.Generator(device).manual_seed(branch_seed(spec.seed, "acting"))
+        self._policy = Policy(self.agent, True, generator)
+        self.counters = Counters()
+        self._image: np.ndarray | None = None  # None between episodes
+        self._score = EpisodeScore()
+        self._averages: dict[str, list[float]] = defaultdict(list)
+        self._reported = 0.0
+        checkpoint = run.latest_checkpoint()
+        self.resumed_from = checkpoint and checkpoint[0]
+        if checkpoint:
+            self._load(checkpoint[1] / "state.pt")
+        else:
+            run.metrics.truncate(0)
+            for episode in demonstrations.episodes:
+                self._replay.add_demonstration(episode.image, episode.action)
+
+    @property
+    def phase(self) -> Phase:
+        """What the next tick does."""
+        counters, config = self.counters, self.config
+        if counters.pretrained < config.pretrain_updates:
+            return "pretrain"
+        if counters.cloned < config.bc_pretrain:
+            return "clone"
+        if not config.online or counters.env_step >= self.spec.env_steps:
+            return "done"
+        return "prefill" if counters.env_step < config.prefill_steps else "online"
+
+    def train(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
+        """Train to the end and return True, or until ``should_stop``, save a checkpoint and return False."""
+        self._clock = time.monotonic()
+        try:
+            while not should_stop():
+                self._evaluate_if_due(should_stop)
+                if self.phase == "done":
+                    return True
+                self._tick()
+                if self.counters.ticks % self.spec.checkpoint_every == 0:
+                    self.save()
+        except Stopped:
+            pass
+        self.save()
+        return False
+
+    def save(self) -> None:
+        """Save a checkpoint of this moment.
+
+        Raises:
+            StorageError: the disk is full or read-only; the previous checkpoint stays.
+        """
+        self._pass_time()
+        self._replay.flush()
+        self.run.save_checkpoint(self.counters.env_step, lambda folder: torch.save(self._state(), folder / "state.pt"))
+
+    def _tick(self) -> None:
+        phase = self.phase
+        if phase == "pretrain":
+            self._learn(adversarial=self.config.adversarial, bc_scale=self.config.bc_scale)
+            self.counters.pretrained += 1
+            self._log_pretraining(self.counters.pretrained, self.config.pretrain_updates)
+        elif phase == "clone":
+            self._learn(adversarial=False, bc_scale=1.0)
+            self.counters.cloned += 1
+            self._log_pretraining(self.counters.cloned, self.config.bc_pretrain)
+        else:
+            self._interact()
+            if phase == "online" and self.counters.env_step % self.config.train_every == 0:
+                for _ in range(self.config.updates_per_train):
+                    frozen = self.counters.online_updates < self.config.actor_frozen_updates
+                    self._learn(self.config.adversarial, self.config.bc_scale, train_actor=not frozen)
+                    self.counters.online_updates += 1
+        self.counters.ticks += 1
+        self._report_progress()
+
+    def _learn(self, adversarial: bool, bc_scale: float, train_actor: bool = True) -> None:
+        started = time.perf_counter()
+        config = self.config
+        rows, length, own_only = config.batch_size, config.sequence_length, not config.demos_in_replay
+        expert_rows = round(config.demo_batch_fraction * rows)
+        batch = self._replay.sample(self._rng, rows, expert_rows, length, own_only)
+        expert = None if expert_rows else self._replay.sample(self._rng, rows, rows, length, own_only)
+        if adversarial:
+            metrics = self.agent.update(batch, expert, train_actor)
+        else:
+            metrics = self.agent.clone(batch, expert, bc_scale if train_actor else 0.0)
+        for name, value in metrics.items():
+            self._averages[name].append(value)
+        self._averages["time/update_s"].append(time.perf_counter() - started)
+
+    def _interact(self) -> None:
+        """Take one environment step with a sampled action."""
+        started = time.perf_counter()
+        if self._image is None:
+            self._image, _ = self._env.reset(seed=branch_seed(self.spec.seed, "train", str(self.counters.episode)))
+            self._policy.reset()
+            self._score = EpisodeScore()
+            self._replay.add(self._image, np.zeros(self.agent.action_size, np.float32), first=True)
+        action = self._policy.act(self._image)
+        self._image, reward, terminated, truncated, info = self._env.step(action)
+        self._replay.add(self._image, action, first=False)
+        self._score.add(float(reward), info)
+        self.counters.env_step += 1
+        self._averages["time/env_step_s"].append(time.perf_counter() - started)
+        if terminated or truncated:
+            self.counters.episode += 1
+            self._image = None
+            self._log("train", self._score.metrics() | self._drain_averages())
+
+    def _evaluate_if_due(self, should_stop: Callable[[], bool]) -> None:
+        step, every = self.counters.env_step, self.spec.evaluation["every"]
+        due = self.phase == "done" or (self.phase in ("prefill", "online") and step % every == 0)
+        if not due or self.counters.evaluated_at == step:
+            return
+        seed, episodes, occasion = self.spec.seed, self.spec.evaluation["episodes"], str(step)
+        mean = evaluate(self.agent, self._eval_env, episodes, seed, occasion, False, should_stop)
+        sampled = evaluate(self.agent, self._eval_env, episodes, seed, occasion, True, should_stop)
+        images, actions = (
+            torch.from_numpy(np.stack([getattr(episode, name) for episode in mean], axis=1))
+            for name in ("images", "actions")
+        )
+        generator = torch.Generator(self.agent.device).manual_seed(branch_seed(seed, "eval", occasion, "calibration"))
+        metrics = averages(episode.metrics for episode in mean)
+        metrics |= {f"sampled/{k}": v for k, v in averages(episode.metrics for episode in sampled).items()}
+        self._log("eval", metrics | calibration(self.agent, images, actions, generator))
+        self.counters.evaluated_at = step
+
+    def _log_pretraining(self, updates: int, budget: int) -> None:
+        if updates % _UPDATES_PER_ROW == 0 or updates == budget:
+            self._log("train", self._drain_averages())
+
+    def _log(self, phase: Literal["train", "eval"], metrics: dict[str, float]) -> None:
+        self._pass_time()
+        counters = self.counters
+        self.run.metrics.append(phase, counters.env_step, counters.episode, metrics, counters.wall_time_s)
+
+    def _drain_averages(self) -> dict[str, float]:
+        """Return the means of what was measured since the last call, times as rates."""
+        means = {name: fmean(values) for name, values in self._averages.items()}
+        self._averages.clear()
+        for rate, seconds in (("time/updates_per_s", "time/update_s"), ("time/env_steps_per_s", "time/env_step_s")):
+            if seconds in means:
+                means[rate] = 1 / means.pop(seconds)
+        return means
+
+    def _pass_time(self) -> None:
+        now = time.monotonic()
+        self.counters.wall_time_s += now - self._clock
+        self._clock = now
+
+    def _report_progress(self) -> None:
+        if time.monotonic() - self._reported < _PROGRESS_INTERVAL_S:
+            return
+        self._reported = time.monotonic()
+        counters, phase = self.counters, self.phase
+        done, target = {
+            "pretrain": (counters.pretrained, self.config.pretrain_updates),
+            "clone": (counters.cloned, self.config.bc_pretrain),
+        }.get(phase, (counters.env_step, self.spec.env_steps))
+        self.run.report_progress(phase, done, target, counters.env_step, self.agent.updates)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "agent": self.agent.state_dict(),
+            "policy": self._policy.state_dict(),
+            "env": None if self._image is None else self._env.get_state(),
+            "image": self._image,
+            "score": self._score.state_dict(),
+            "counters": asdict(self.counters),
+            "replay": self._replay.state_dict(),
+            "rng": self._rng.bit_generator.state,
+            "averages": dict(self._averages),
+            "metrics_size": self.run.metrics.size(),
+        }
+
+    def _load(self, path: Path) -> None:
+        state = torch.load(path, map_location=self.agent.device, weights_only=False)
+        self.agent.load_state_dict(state["agent"])
+        self._policy.load_state_dict(state["policy"])
+        if state["env"] is not None:
+            self._env.reset(seed=0)
+            self._env.set_state(state["env"])
+        self._image = state["image"]
+        self._score.load_state_dict(state["score"])
+        self.counters = Counters(**state["counters"])
+        self._replay.load_state_dict(state["replay"])
+        self._rng.bit_generator.state = state["rng"]
+        self._averages = defaultdict(list, state["averages"])
+        self.run.metrics.truncate(state["metrics_size"])
+
+
+def _make_env(env_id: str, kwargs: dict[str, Any]) -> ImitationEnv:
+    env = gymnasium.make(env_id, disable_env_checker=True, **kwargs).unwrapped
+    assert isinstance(env, ImitationEnv), env
+    return env

@@ -1,0 +1,116 @@
+"""The worker: works on one run directory until the run is done, fails, or is asked to stop.
+
+``python -m ailft_bench.worker RUN_DIRECTORY``; start and resume are the same command. SIGTERM, SIGINT and
+SIGUSR2 save a checkpoint at the next step and leave. Exit codes: 0 done, 1 failed (``failed.json`` says why),
+75 stopped or held by another worker: run it again to go on.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from ailft_bench.demos.collection import Demonstrations, provide
+from ailft_bench.errors import UserError
+from ailft_bench.lease import LeaseHeldError, LeaseLostError
+from ailft_bench.store import RunDirectory
+
+EXIT_DONE, EXIT_FAILED, EXIT_TRY_AGAIN = 0, 1, 75
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+_TAIL_LINES = 20
+
+
+def run_cell(path: Path) -> bool:
+    """Work on the run at ``path``; return whether it is done, False if it was asked to stop before.
+
+    Raises:
+        LeaseHeldError: another live worker is on this run.
+        LeaseLostError: another worker took the run over.
+        Exception: whatever went wrong; the run's ``failed.json`` says it too.
+    """
+    run = RunDirectory(path)
+    if run.state == "done":
+        return True
+    with run.lease(), _stop_requested() as should_stop:
+        try:
+            return _work(run, should_stop)
+        except LeaseLostError:
+            raise
+        except Exception as error:
+            tail = "".join(traceback.format_exc().splitlines(keepends=True)[-_TAIL_LINES:])
+            reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            run.fail(reason, tail)
+            raise
+
+
+def _work(run: RunDirectory, should_stop: Callable[[], bool]) -> bool:
+    import torch
+
+    from ailft_bench.training import Trainer
+
+    checkpoint = run.latest_checkpoint()
+    run.start_attempt(checkpoint and checkpoint[0], int(os.environ.get("SLURM_RESTART_COUNT", "0")))
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    torch.set_flush_denormal(True)
+    trainer = Trainer(run, _demonstrations(run), "cuda" if torch.cuda.is_available() else "cpu")
+    if not trainer.train(should_stop):
+        return False
+    trainer.save()
+    run.finish()
+    shutil.rmtree(run.path / "replay", ignore_errors=True)
+    return True
+
+
+def _demonstrations(run: RunDirectory) -> Demonstrations:
+    spec = run.spec
+    given = {key: value for key, value in spec.demonstrations.items() if key != "checksum"}
+    cache = run.path.parents[3] / "demos"
+    demonstrations = provide(spec.environment["id"], spec.environment_kwargs, cache=cache, **given)
+    if demonstrations.checksum != spec.demonstrations["checksum"]:
+        raise UserError(
+            f"{demonstrations.directory}: demonstrations {demonstrations.checksum}, but this run began with "
+            f"{spec.demonstrations['checksum']}: they, the expert or mujoco changed since; start the suite anew"
+        )
+    return demonstrations
+
+
+@contextmanager
+def _stop_requested() -> Iterator[Callable[[], bool]]:
+    """Turn stop signals into a flag, so that the checkpoint is written between steps, never inside one."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    previous = {number: signal.signal(number, note) for number in _STOP_SIGNALS}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def main() -> int:
+    """Run the directory named by the command line."""
+    try:
+        return EXIT_DONE if run_cell(Path(sys.argv[1])) else EXIT_TRY_AGAIN
+    except (LeaseHeldError, LeaseLostError) as error:
+        print(error, file=sys.stderr)
+        return EXIT_TRY_AGAIN
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return EXIT_FAILED
+    except Exception:
+        traceback.print_exc()
+        return EXIT_FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""The command line, as a user's shell sees it: exit codes, messages, and no traceback for a mistake."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from specs import SUITE, make_spec, write_suite
+
+from ailft_bench.cli_options import parse_names, parse_seeds
+from ailft_bench.errors import UserError
+from ailft_bench.store import RunDirectory
+
+ROOT = Path(__file__).parent.parent
+
+
+def environment() -> dict[str, str]:
+    inherited = {key: value for key, value in os.environ.items() if key != "AILFT_RESULTS"}
+    return {**inherited, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"}
+
+
+def ailft(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    result = subprocess.run(
+        [sys.executable, "-m", "ailft_bench", *arguments],
+        cwd=folder,
+        env=environment() | variables,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "Traceback" not in result.stderr
+    return result
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["run", "toy.yaml", "--scale", "smke"], ["--scale smke", "did you mean 'smoke'?"]),
+        (["run", "nowhere.yaml"], ["nowhere.yaml: no such file"]),
+        (["run", "kitchn"], ["kitchn", "did you mean 'kitchen'?"]),
+        (["run", "toy.yaml", "--algorithms", "vmial"], ["--algorithms vmial", "did you mean 'vmail'?"]),
+        (
+            ["run", "toy.yaml", "--set", "settings.alhpa=3"],
+            ["--set settings.alhpa=3", "did you mean 'alpha'?"],
+        ),
+        (["run", "toy.yaml", "--set", "settings.alpha"], ["expected key=value"]),
+        (["run", "toy.yaml", "--seeds", "many"], ["--seeds many", "a number of seeds"]),
+        (["run", "toy.yaml", "--seeds", "1,1"], ["--seeds 1,1", "twice"]),
+        (["run", "toy.yaml", "--jobs", "0"], ["--jobs"]),
+        (["run", "toy.yaml", "--executor", "cloud"], ["--executor", "local"]),
+        (["run", "toy.yaml", "--executor", "slurm"], ["not available in this version"]),
+        (["run", "toy.yaml", "--results", "toy.yaml/x"], ["a part of this path is a file"]),
+        (["run", "misspelt.yaml"], ["misspelt.yaml, line 12", "did you mean 'seeds'?"]),
+        (["runn", "toy.yaml"], ["runn"]),
+        (["status"], ["no runs", "ailft-bench run"]),
+        (["plot"], ["results"]),
+        (["export", "--out", "x.csv"], ["results"]),
+        (["demos", "make", "--env", "kichen"], ["--env kichen", "did you mean 'kitchen'?"]),
+        (["demos", "make", "--env", "push", "--set", "image_size"], ["expected key=value"]),
+        (["demos", "show", "nowhere"], ["nowhere"]),
+    ],
+)
+def test_mistake_is_a_message_and_exit_code_2(tmp_path: Path, arguments: list[str], parts: list[str]) -> None:
+    write_suite(tmp_path)
+    (tmp_path / "misspelt.yaml").write_text(SUITE.replace("seeds:", "seed:"))
+    before = sorted(tmp_path.iterdir())
+    result = ailft(tmp_path, *arguments)
+    assert result.returncode == 2
+    for part in parts:
+        assert part in result.stderr
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_dry_run_shows_the_scale_first_and_touches_nothing(tmp_path: Path) -> None:
+    write_suite(tmp_path)
+    result = ailft(tmp_path, "run", "toy.yaml", "--scale", "smoke", "--seeds", "2,5", "--dry-run")
+    assert result.returncode == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("suite toy, scale smoke: 200 environment steps")
+    assert len([line for line in lines if line.rstrip().endswith("missing")]) == 8
+    assert [path.name for path in tmp_path.iterdir()] == ["toy.yaml"]
+
+
+def test_results_folder_comes_from_the_option_or_the_environment(tmp_path: Path) -> None:
+    RunDirectory.create(tmp_path / "elsewhere", make_spec()).finish()
+    by_option = ailft(tmp_path, "status", "--results", "elsewhere")
+    by_variable = ailft(tmp_path, "status", AILFT_RESULTS="elsewhere")
+    assert by_option.returncode == by_variable.returncode == 0
+    assert by_option.stdout == by_variable.stdout
+    assert "1 done" in by_option.stdout
+
+
+def test_help_and_version_import_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "sys.argv = ['ailft-bench', sys.argv[1]]\n"
+        "from ailft_bench.cli import main\n"
+        "try:\n    main()\n"
+        "finally:\n    print([m for m in ('torch', 'mujoco', 'pandas', 'pyarrow') if m in sys.modules])\n"
+    )
+    for option in ("--help", "--version"):
+        result = subprocess.run(
+            [sys.executable, "-c", code, option],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_demonstrations_are_made_listed_and_drawn(tmp_path: Path) -> None:
+    made = ailft(tmp_path, "demos", "make", "--env", "push", "--episodes", "2")
+    assert made.returncode == 0, made.stderr
+    assert "2 episodes of ailft/Push-v0" in made.stdout
+    directory = made.stdout.split()[-1]
+    listed = ailft(tmp_path, "demos", "list")
+    assert "ailft/Push-v0" in listed.stdout
+    shown = ailft(tmp_path, "demos", "show", directory, "--out", "sheet.png")
+    assert shown.returncode == 0, shown.stderr
+    assert (tmp_path / "sheet.png").stat().st_size > 0
+
+
+def test_ctrl_c_is_resumable_and_exit_code_130(tmp_path: Path) -> None:
+    """The worker is the real one, the run long enough to be interrupted."""
+    write_suite(tmp_path)
+    command = [sys.executable, "-m", "ailft_bench", "run", "toy.yaml", "--scale", "smoke"]
+    command += ["--algorithms", "vmail", "--seeds", "1", "--set", "scales.smoke.env_steps=1000000"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 90
+    while not list(tmp_path.glob("results/toy/smoke/vmail/*/checkpoint/*/done")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=90)
+    assert process.returncode == 130, errors
+    assert "1 interrupted" in output
+    (path,) = tmp_path.glob("results/toy/smoke/vmail/*")
+    assert RunDirectory(path).state == "waiting"
+    assert not (path / "failed.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [(None, []), ("3", [0, 1, 2]), ("0,3,7", [0, 3, 7]), ("4,", [4]), (" 1 , 2 ", [1, 2])]
+)
+def test_seeds_are_a_number_or_a_list(text: str | None, seeds: list[int]) -> None:
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", ",", "0", "-1", "1,-1", "1.5", "a", "1,,2", "2,2", "4294967296,"])
+def test_other_seeds_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match="--seeds"):
+        parse_seeds(text)
+
+
+def test_names_are_split_at_commas() -> None:
+    assert parse_names(None) == []
+    assert parse_names("a, b,") == ["a", "b"]

@@ -1,0 +1,164 @@
+"""Launching: what is missing is run, what is done is left, and nothing is lost on the way."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from specs import write_suite
+
+from ailft_bench import cells, launch, suite_file
+from ailft_bench.durable import StorageError
+from ailft_bench.errors import UserError
+from ailft_bench.pool import Command
+from ailft_bench.store import RunDirectory, RunSpec, runs
+from ailft_bench.suite import Suite
+
+#: Plays a worker: one evaluation, then done. Fails where a file named "break" is in its directory.
+WORKER = """
+import sys
+from pathlib import Path
+from ailft_bench.store import RunDirectory
+
+run = RunDirectory(Path(sys.argv[1]))
+with run.lease():
+    run.start_attempt(None)
+    if (run.path / "break").exists():
+        raise ValueError("broken on purpose")
+    run.metrics.append("eval", 200, 4, {"tasks_completed": 1.25}, 30.0)
+    run.finish()
+"""
+
+
+def worker(path: Path) -> list[str]:
+    return [sys.executable, "-c", WORKER, str(path)]
+
+
+class Launcher:
+    """One suite and one results folder, launched as often as a test likes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.results = folder / "results"
+        self.suite: Suite = suite_file.load(str(write_suite(folder)))
+        self.specs: list[RunSpec] = cells.expand(self.suite, "smoke", seeds=[0])
+
+    def __call__(self, command: Command = worker) -> tuple[int, str]:
+        text = io.StringIO()
+        out = Console(file=text, width=200)
+        code = launch.run(out, self.suite, self.specs, self.results, jobs=2, command=command)
+        return code, text.getvalue()
+
+    def directory(self, index: int) -> RunDirectory:
+        return RunDirectory(self.specs[index].directory(self.results))
+
+
+@pytest.fixture
+def launcher(tmp_path: Path) -> Launcher:
+    return Launcher(tmp_path)
+
+
+def test_second_call_has_nothing_to_do(launcher: Launcher) -> None:
+    code, text = launcher()
+    assert code == 0
+    assert "4 of 4 cells done" in text
+    assert text.count("1.25 at step 200") == 4
+    assert [run.state for run in runs(launcher.results)] == ["done"] * 4
+    provenance = launcher.directory(0).spec.provenance
+    assert provenance["python"] == sys.version.split()[0]
+    assert provenance["source_sha256"]
+
+    code, text = launcher(lambda path: pytest.fail("a finished cell was started"))
+    assert code == 0
+    assert "nothing to do: 4 of 4 cells done" in text
+
+
+def test_failed_cell_is_in_the_table_and_tried_again(launcher: Launcher) -> None:
+    broken = launcher.directory(1)
+    broken.path.mkdir(parents=True)
+    (broken.path / "break").touch()
+    code, text = launcher()
+    assert code == 1
+    assert "3 of 4 cells done, 1 failed" in text
+    assert "ValueError: broken on purpose" in text
+    assert broken.state == "failed"
+
+    (broken.path / "break").unlink()
+    started: list[Path] = []
+    code, text = launcher(lambda path: [started.append(path) or sys.executable, "-c", WORKER, str(path)])
+    assert code == 0
+    assert started == [broken.path]
+    assert broken.state == "done"
+
+
+def test_cell_of_another_process_is_left_to_it(launcher: Launcher) -> None:
+    held = RunDirectory.create(launcher.results, launcher.specs[0])
+    with held.lease():
+        code, text = launcher()
+    assert code == 1
+    assert "3 of 4 cells done, 1 elsewhere" in text
+    assert held.state == "waiting"
+
+
+def test_dry_run_writes_nothing_and_estimates(launcher: Launcher) -> None:
+    text = io.StringIO()
+    launch.dry_run(Console(file=text, width=200), launcher.suite, launcher.specs, launcher.results, 2)
+    assert not launcher.results.exists()
+    for spec in launcher.specs:
+        assert spec.run_id in text.getvalue()
+    assert "to do: 4 cells" in text.getvalue()
+    assert "nothing measured here yet" in text.getvalue()
+
+
+def test_estimate_learns_from_finished_runs(launcher: Launcher) -> None:
+    specs = launcher.specs
+    launcher.specs = specs[:1]
+    launcher()
+    text = io.StringIO()
+    launch.dry_run(Console(file=text, width=200), launcher.suite, specs, launcher.results, 1)
+    assert "to do: 3 cells" in text.getvalue()
+    assert "measured in 1 finished runs" in text.getvalue()
+
+
+def test_folder_that_cannot_be_written_is_found_out_before_any_work(tmp_path: Path) -> None:
+    launcher = Launcher(tmp_path)
+    launcher.results = tmp_path / "file" / "results"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="a part of this path is a file"):
+        launcher()
+
+
+def test_read_only_folder_is_found_out_before_any_work(tmp_path: Path) -> None:
+    launcher = Launcher(tmp_path)
+    launcher.results.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(launcher.results)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a read-only disk needs root")
+    try:
+        with pytest.raises(StorageError, match="read-only"):
+            launcher(lambda path: pytest.fail("work began"))
+    finally:
+        subprocess.run(["umount", str(launcher.results)], check=True)
+
+
+def test_scale_is_chosen_by_the_machine(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert launch.choose_scale(launcher.suite, None) == "cpu"
+    assert launch.choose_scale(launcher.suite, "smoke") == "smoke"
+    with pytest.raises(UserError, match="did you mean 'smoke'"):
+        launch.choose_scale(launcher.suite, "smokey")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with pytest.raises(UserError, match="paper, the default here: not in suite toy"):
+        launch.choose_scale(launcher.suite, None)
+
+
+def test_demonstrations_are_there_before_the_first_worker(launcher: Launcher) -> None:
+    cached = launcher.results / "demos" / launcher.specs[0].demonstrations["checksum"]
+    seen: list[bool] = []
+    launcher(lambda path: [seen.append(cached.is_dir()) or sys.executable, "-c", WORKER, str(path)])
+    assert seen == [True] * 4
+    assert os.listdir(launcher.results / "demos") == [cached.name]

@@ -1,0 +1,153 @@
+"""Suites: every mistake is named with its place and the nearest valid name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from specs import SUITE, write_suite
+
+from ailft_bench import suite_file
+from ailft_bench.errors import UserError
+from ailft_bench.suite import Suite
+
+
+def load(folder: Path, *assignments: str, text: str = SUITE) -> Suite:
+    return suite_file.load(str(write_suite(folder, text)), assignments)
+
+
+def test_settings_are_laid_over_each_other_in_order(tmp_path: Path) -> None:
+    suite = load(tmp_path)
+    assert suite.seeds == (0, 1)
+    assert suite.agent("cpu", "conservative", "default").discount == 0.98
+    assert suite.agent("smoke", "conservative", "default").discount == 0.9
+    assert suite.agent("smoke", "vmail", "default").alpha == 0
+    assert suite.agent("smoke", "k1", "default").ensemble_size == 1
+    assert suite.agent("smoke", "conservative", "mild").alpha == 1
+    assert suite.method_of("k1") == "conservative"
+    assert suite.at("smoke").environment.kwargs == {"image_size": 64, "start_noise": 0.01}
+    assert suite.at("cpu").environment.kwargs == {"image_size": 64, "start_noise": 0.02}
+
+
+def test_variants_cross_the_algorithms_they_name(tmp_path: Path) -> None:
+    suite = load(tmp_path)
+    assert suite.variants_of("conservative") == ["default", "mild"]
+    assert suite.variants_of("vmail") == ["default"]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "seen"),
+    [
+        ("settings.discount=0.5", lambda suite: suite.agent("smoke", "vmail", "default").discount == 0.5),
+        ("algorithms.k1.alpha=7", lambda suite: suite.agent("smoke", "k1", "default").alpha == 7),
+        ("algorithms.conservative.alpha=7", lambda suite: suite.agent("cpu", "k1", "default").alpha != 7),
+        (
+            "environment.start_noise=.1",
+            lambda suite: suite.at("smoke").environment.kwargs["start_noise"] == 0.1,
+        ),
+        ("scales.cpu.env_steps=70", lambda suite: suite.scales["cpu"].env_steps == 70),
+        ("seeds=[4, 2]", lambda suite: suite.seeds == (4, 2)),
+        ("settings.model_lr=1e-3", lambda suite: suite.agent("cpu", "k1", "default").model_lr == 0.001),
+        ("name=other", lambda suite: suite.name == "other"),
+        ("resources.memory_gib=3.5", lambda suite: suite.resources.memory_gib == 3.5),
+    ],
+)
+def test_set_reaches_any_key_and_no_scale_changes_it_back(tmp_path: Path, assignment: str, seen) -> None:
+    assert not seen(load(tmp_path)) or assignment.startswith("algorithms.conservative")
+    assert seen(load(tmp_path, assignment))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "parts"),
+    [
+        ("seeds: 2", "seed: 2", ["line 12", "unknown key 'seed'", "did you mean 'seeds'?"]),
+        (
+            "env_steps: 200",
+            "env_stps: 200",
+            ["line 17", "scales.smoke.env_stps", "did you mean 'env_steps'?"],
+        ),
+        ("env_steps: 200", "env_steps: 0", ["line 17", "scales.smoke.env_steps", "found 0"]),
+        ("discount: 0.98", "discont: 0.98", ["line 5", "settings.discont", "did you mean 'discount'?"]),
+        ("discount: 0.98", "discount: 1.5", ["line 5", "settings.discount", "1.5", "0 to 1"]),
+        ("ensemble_size: 1", "ensemble_size: one", ["line 9", "algorithms.k1.ensemble_size", "'one'"]),
+        ("method: conservative", "method: conserative", ["line 9", "did you mean 'conservative'?"]),
+        ("vmail: {}", "vmial: {}", ["line 8", "unknown method 'vmial'", "did you mean 'vmail'?"]),
+        ("vmail: {}", "vmail: {alpha: 3}", ["line 8", "algorithms.vmail.alpha", "it is what makes vmail"]),
+        ("only: [conservative]", "only: [vmial]", ["line 11", "variants.mild.only", "did you mean 'vmail'?"]),
+        ("preset: smoke", "preset: smok", ["line 16", "did you mean 'smoke'?"]),
+        ("image_size: 64", "image_sise: 32", ["line 3", "did you mean 'image_size'?"]),
+        ("ailft/Push-v0", "ailft/Psh-v0", ["line 3", "did you mean 'ailft/Push-v0'?"]),
+        ("episodes: 2}", "episodes: none}", ["line 4", "demonstrations.episodes", "'none'"]),
+        ("name: toy", "name: demos", ["line 1", "choose another name"]),
+        ("name: toy", "name: a/b", ["line 1", "it becomes a folder"]),
+        ("seeds: 2", "seeds: [1, 1]", ["seeds", "twice"]),
+        ("seeds: 2", "seeds: -1", ["seeds", "at least 1"]),
+        ("seeds: 2", "seeds: 2\nseeds: 3", ["line 13", 'duplicate key "seeds"']),
+        ("  vmail: {}", "  vmail: {", ["line"]),
+        (
+            "evaluation: {episodes: 2, every: 100}\n",
+            "evaluation: 3\n",
+            ["expected a mapping of keys; found 3"],
+        ),
+        (
+            "environment: {start_noise: 0.01}",
+            "environment: {noise: 0.01}",
+            ["line 19", "no argument 'noise'"],
+        ),
+        ("    environment: {start", "    evaluation: {start", ["line 19", "unknown key 'start_noise'"]),
+    ],
+)
+def test_mistake_in_a_suite_is_named_with_its_line(
+    tmp_path: Path, old: str, new: str, parts: list[str]
+) -> None:
+    assert old in SUITE
+    with pytest.raises(UserError) as error:
+        load(tmp_path, text=SUITE.replace(old, new, 1))
+    assert "toy.yaml" in str(error.value)
+    for part in parts:
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "parts"),
+    [
+        ("alpha=3", ["unknown key 'alpha'"]),
+        ("setings.alpha=3", ["did you mean 'settings'?"]),
+        ("settings.alhpa=3", ["did you mean 'alpha'?"]),
+        ("algorithms.vmial.alpha=3", ["no 'vmial' in algorithms", "did you mean 'vmail'?"]),
+        ("scales.smok.env_steps=3", ["did you mean 'smoke'?"]),
+        ("scales.smoke.env_step=3", ["did you mean 'env_steps'?"]),
+        ("name.first=x", ["name is a value"]),
+        ("settings.alpha", ["expected key=value"]),
+        ("settings.alpha=[1", ["not valid YAML"]),
+        ("settings.alpha=x", ["'x'", "a number"]),
+    ],
+)
+def test_bad_assignment_is_named(tmp_path: Path, assignment: str, parts: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        load(tmp_path, assignment)
+    for part in (f"--set {assignment}", *parts):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["kitchen", "quickstart"])
+def test_shipped_suite_is_found_by_name_from_anywhere(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    suite = suite_file.load(name)
+    assert suite.name == name
+    assert set(suite.scales) == {"paper", "cpu", "smoke"}
+
+
+def test_missing_suites_are_named() -> None:
+    with pytest.raises(UserError, match="did you mean 'kitchen'"):
+        suite_file.load("kitchn")
+    with pytest.raises(UserError, match=r"nowhere\.yaml: no such file"):
+        suite_file.load("nowhere.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "just words\n"])
+def test_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError, match="expected a mapping"):
+        load(tmp_path, text=text)

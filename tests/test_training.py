@@ -1,0 +1,147 @@
+"""Whole runs of the small environment through the real worker process."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ailft_bench.cells import expand
+from ailft_bench.evaluation import averages
+from ailft_bench.lease import LeaseHeldError
+from ailft_bench.metrics import Row
+from ailft_bench.store import RunDirectory
+from ailft_bench.suite_file import load
+from ailft_bench.worker import EXIT_DONE, EXIT_FAILED, EXIT_TRY_AGAIN, run_cell
+
+SUITES = Path(__file__).parent.parent / "suites"
+
+
+def prepare(results: Path, algorithm: str, *assignments: str) -> RunDirectory:
+    suite = load(str(SUITES / "quickstart.yaml"), assignments)
+    (spec,) = expand(suite, "smoke", [algorithm], [0])
+    return RunDirectory.create(results, spec)
+
+
+def start(run: RunDirectory) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-m", "ailft_bench.worker", str(run.path)], env=environment)
+
+
+def stream(run: RunDirectory) -> list[Any]:
+    """The metrics without what a clock measured."""
+
+    def clean(row: Row) -> Any:
+        metrics = {name: value for name, value in row["metrics"].items() if not name.startswith("time/")}
+        return row["phase"], row["env_step"], row["episode"], metrics
+
+    return [clean(row) for row in run.metrics.read()]
+
+
+def wait_for(condition: Any, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition() and process.poll() is None:
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    run = prepare(tmp_path_factory.mktemp("undisturbed"), "conservative")
+    assert start(run).wait() == EXIT_DONE
+    return run
+
+
+def test_smoke_cell_evaluates_checkpoints_and_finishes(undisturbed: RunDirectory) -> None:
+    assert undisturbed.state == "done"
+    step, path = undisturbed.latest_checkpoint()  # type: ignore[misc]
+    assert step == undisturbed.spec.env_steps
+    assert int(path.name.split("-")[0]) >= 3, "fewer than three checkpoints were saved"
+    evaluations = [row for row in undisturbed.metrics.read() if row["phase"] == "eval"]
+    assert [row["env_step"] for row in evaluations] == [0, 100, 200, 300]
+    wanted = {"tasks_completed", "success", "return", "cost", "sampled/tasks_completed", "disagreement/calibration"}
+    assert all(wanted <= row["metrics"].keys() for row in evaluations)
+    learned = [row for row in undisturbed.metrics.read() if "critic/data_loss" in row["metrics"]]
+    assert {"discriminator/total_variation", "time/updates_per_s", "disagreement/expert"} <= learned[-1]["metrics"].keys()
+    assert not (undisturbed.path / "replay").exists()
+
+
+def test_killed_run_continues_to_the_same_metrics(undisturbed: RunDirectory, tmp_path: Path) -> None:
+    run = prepare(tmp_path, "conservative")
+    rng = random.Random(4)
+    for _ in range(4):
+        process = start(run)
+        before = run.latest_checkpoint()
+        wait_for(lambda before=before: run.latest_checkpoint() != before, process)
+        time.sleep(rng.uniform(0, 0.6))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert run.state != "done"
+    assert start(run).wait() == EXIT_DONE
+    assert stream(run) == stream(undisturbed)
+    assert len((run.path / "attempts.jsonl").read_text().splitlines()) == 5
+
+
+def test_asked_to_stop_saves_and_continues_to_the_same_metrics(undisturbed: RunDirectory, tmp_path: Path) -> None:
+    run = prepare(tmp_path, "conservative", "scales.smoke.checkpoint_every=100000")
+    process = start(run)
+    wait_for(lambda: any(row["env_step"] >= 100 for row in run.metrics.read()), process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == EXIT_TRY_AGAIN
+    assert run.state == "waiting"
+    assert run.latest_checkpoint() is not None
+    assert start(run).wait() == EXIT_DONE
+    assert stream(run) == stream(undisturbed)
+
+
+def test_vmail_and_conservative_share_everything_before_the_first_full_update(
+    undisturbed: RunDirectory, tmp_path: Path
+) -> None:
+    run = prepare(tmp_path, "vmail", "settings.pretrain_updates=0", "scales.smoke.env_steps=50")
+    twin = prepare(tmp_path, "conservative", "settings.pretrain_updates=0", "scales.smoke.env_steps=50")
+    assert run_cell(run.path)
+    assert run_cell(twin.path)
+    assert stream(run) == stream(twin)
+    assert len(stream(run)) >= 3
+
+
+def test_second_worker_on_one_run_leaves_it_alone(tmp_path: Path) -> None:
+    run = prepare(tmp_path, "bc")
+    with run.lease():
+        other = start(run)
+        assert other.wait() == EXIT_TRY_AGAIN
+        with pytest.raises(LeaseHeldError):
+            run_cell(run.path)
+    assert run_cell(run.path)
+    assert stream(run)[-1][0] == "eval"
+
+
+def test_failure_is_recorded_and_retried(tmp_path: Path) -> None:
+    run = prepare(tmp_path, "bc", "settings.sequence_length=60")
+    process = start(run)
+    assert process.wait() == EXIT_FAILED
+    assert run.state == "failed"
+    assert "sequence_length" in run.failure.reason  # type: ignore[union-attr]
+
+
+def test_changed_demonstrations_are_noticed(tmp_path: Path) -> None:
+    from ailft_bench.demos.collection import make
+    from ailft_bench.demos.episode import load_episode, save_episode
+
+    made = make("ailft/Push-v0", {}, 2, 0, tmp_path / "own")
+    run = prepare(tmp_path / "results", "bc", f"demonstrations.source={made.directory}", "demonstrations.episodes=2")
+    first = sorted(made.directory.glob("*.npz"))[0]
+    episode = load_episode(first)
+    episode.image[5] += 1
+    save_episode(first, episode)
+    assert start(run).wait() == EXIT_FAILED
+    assert "changed since" in run.failure.reason  # type: ignore[union-attr]
+
+
+def test_averages_are_means_over_episodes() -> None:
+    assert averages([{"a": 1.0, "b": 2.0}, {"a": 3.0, "b": 2.0}]) == {"a": 2.0, "b": 2.0}
