@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import gymnasium
-
-from ailft_bench.envs.base import ImitationEnv
+from ailft_bench.envs import all_arguments, environment_class
 from ailft_bench.errors import UserError, nearest
 from ailft_bench.store import SCHEMA_VERSION, RunSpec
 from ailft_bench.suite import Suite
@@ -20,9 +17,7 @@ from ailft_bench.suite import Suite
 UPDATE_IN_STEPS = 40
 
 
-def expand(
-    suite: Suite, scale: str, algorithms: Sequence[str] = (), seeds: Sequence[int] = ()
-) -> list[RunSpec]:
+def expand(suite: Suite, scale: str, algorithms: Sequence[str] = (), seeds: Sequence[int] = ()) -> list[RunSpec]:
     """Return the runs of ``suite`` at ``scale``, seed by seed, so that an early stop leaves whole seeds.
 
     Args:
@@ -38,11 +33,10 @@ def expand(
 
     for name in algorithms:
         if name not in suite.algorithms:
-            raise UserError(
-                f"--algorithms {name}: not in suite {suite.name}; {nearest(name, suite.algorithms)}"
-            )
+            raise UserError(f"--algorithms {name}: not in suite {suite.name}; {nearest(name, suite.algorithms)}")
     resolved = suite.at(scale)
-    env_id, env_kwargs = resolved.environment.id, resolved.environment.kwargs
+    env_id = resolved.environment.id
+    env_kwargs = all_arguments(env_id, resolved.environment.kwargs)
     environment = {"id": env_id, "version": environment_class(env_id).version, **env_kwargs}
     demonstrations = resolved.demonstrations.model_dump()
     if demonstrations["source"] != SCRIPTED:
@@ -111,27 +105,6 @@ def planned_work(spec: RunSpec) -> float:
 def fraction_done(spec: RunSpec, env_step: int, updates: int) -> float:
     """Return how much of the run's work is done, 0 to 1."""
     return min(1.0, (env_step + UPDATE_IN_STEPS * updates) / planned_work(spec))
-
-
-def environment_class(env_id: str) -> type[ImitationEnv]:
-    """Return the class behind an id, ``module:Name-v0`` included.
-
-    Raises:
-        LookupError: no such environment, or one that is not an ``ImitationEnv``.
-    """
-    module, _, name = env_id.rpartition(":")
-    try:
-        if module:
-            importlib.import_module(module)
-        entry_point: Any = gymnasium.registry[name].entry_point
-    except (ImportError, KeyError) as error:
-        raise LookupError(env_id) from error
-    if isinstance(entry_point, str):
-        path, _, attribute = entry_point.partition(":")
-        entry_point = getattr(importlib.import_module(path), attribute)
-    if not (isinstance(entry_point, type) and issubclass(entry_point, ImitationEnv)):
-        raise LookupError(env_id)
-    return entry_point
 
 
 def _canonical(value: Any) -> Any:

@@ -103,9 +103,7 @@ def run(
 
 
 @app.command()
-def status(
-    suite: OptionalSuite = None, scale: ScaleOption = None, results: ResultsOption = Path("results")
-) -> None:
+def status(suite: OptionalSuite = None, scale: ScaleOption = None, results: ResultsOption = Path("results")) -> None:
     """Show every cell: state, progress, node, why it failed, and the command that goes on. Read-only."""
     from ailft_bench import status as statuses
     from ailft_bench import suite_file

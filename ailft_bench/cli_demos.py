@@ -42,9 +42,7 @@ def list_(results: ResultsOption = Path("results")) -> None:
         row = (str(item.directory), str(recipe.get("env_id", "?")), str(recipe.get("source", "?")))
         table.add_row(*row, str(item.kept), str(item.discarded), size(item.size_bytes), item.problem)
     out = console()
-    out.print(
-        table if found else f"no demonstrations in {results / 'demos'}; make some: ailft-bench demos make"
-    )
+    out.print(table if found else f"no demonstrations in {results / 'demos'}; make some: ailft-bench demos make")
 
 
 @demos.command("make")
@@ -112,9 +110,9 @@ def show_(
     directory: SetArgument = None,
     env: EnvOption = "kitchen",
     set_: ArgumentsOption = None,
-    out: Annotated[
-        Path, typer.Option(metavar="FILE", help=".png: a contact sheet; .gif: an animation.")
-    ] = Path("demonstrations.png"),
+    out: Annotated[Path, typer.Option(metavar="FILE", help=".png: a contact sheet; .gif: an animation.")] = Path(
+        "demonstrations.png"
+    ),
     results: ResultsOption = Path("results"),
 ) -> None:
     """Draw demonstrations."""
@@ -141,9 +139,7 @@ def _environment(name: str, assignments: list[str] | None) -> tuple[str, dict[st
     return short.get(name, name), kwargs
 
 
-def _episodes(
-    directory: Path | None, env_id: str, kwargs: dict[str, Any], results: Path
-) -> tuple[Episode, ...]:
+def _episodes(directory: Path | None, env_id: str, kwargs: dict[str, Any], results: Path) -> tuple[Episode, ...]:
     from ailft_bench.demos.collection import SCRIPTED, provide
     from ailft_bench.demos.directory import read_set
 

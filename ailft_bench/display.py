@@ -46,9 +46,7 @@ def show_estimate(out: Console, found: Estimate, count: int, jobs: int) -> None:
     )
 
 
-def show_endings(
-    out: Console, specs: Sequence[RunSpec], results: Path, endings: Mapping[Path, Ending]
-) -> None:
+def show_endings(out: Console, specs: Sequence[RunSpec], results: Path, endings: Mapping[Path, Ending]) -> None:
     """Print the final table: the state of each cell, and the tasks of its last evaluation."""
     table = Table("cell", "run", "state", "tasks completed", "why", box=None, pad_edge=False)
     for spec in specs:

@@ -95,7 +95,8 @@ def _torch() -> Finding:
             f"{version} sees none of the {len(machine.gpus())} GPUs of this machine: install a CUDA build "
             "(pip install --force-reinstall torch)",
         )
-    return Finding("torch", "ok", f"{version}, {threads} threads, {gpu}")
+    device = gpu or "no GPU: the default scale is cpu"
+    return Finding("torch", "ok", f"{version}, {threads} threads, {device}")
 
 
 def _demonstrations() -> Finding:
@@ -125,9 +126,7 @@ def _disk(results: Path) -> Finding:
     free = shutil.disk_usage(existing).free
     text = f"{results} can be written, {free / 1e9:.1f} GB free"
     if free < _LITTLE_SPACE:
-        return Finding(
-            "results", "warn", f"{text}; a run of the kitchen suite takes up to 3 GB: free some space"
-        )
+        return Finding("results", "warn", f"{text}; a run of the kitchen suite takes up to 3 GB: free some space")
     return Finding("results", "ok", text)
 
 

@@ -156,9 +156,7 @@ def _measure_references(out: Console, spec: RunSpec, results: Path) -> None:
 
 def _run_in_pool(out: Console, paths: dict[Path, RunSpec], jobs: int, command: Command) -> dict[Path, Ending]:
     pool = Pool(jobs, command, machine.gpus())
-    out.print(
-        f"{len(paths)} cells to run, {min(jobs, len(paths))} at once; logs: log.txt in each run's folder"
-    )
+    out.print(f"{len(paths)} cells to run, {min(jobs, len(paths))} at once; logs: log.txt in each run's folder")
     warned = False
 
     def poll() -> None:
@@ -196,9 +194,7 @@ def _run_inline(out: Console, paths: dict[Path, RunSpec]) -> dict[Path, Ending]:
 
 def _conclude(out: Console, count: int, endings: dict[Path, Ending]) -> int:
     states = [ending.state for ending in endings.values()]
-    not_done = {
-        name: states.count(name) for name in ("failed", "interrupted", "elsewhere") if states.count(name)
-    }
+    not_done = {name: states.count(name) for name in ("failed", "interrupted", "elsewhere") if states.count(name)}
     done = count - sum(not_done.values())
     rest = "".join(f", {number} {name}" for name, number in not_done.items())
     out.print(f"{done} of {count} cells done{rest}")

@@ -137,17 +137,16 @@ def _end_of_last_line(path: Path) -> int:
 def tidy(labels: Mapping[str, Any], rows: Sequence[Row]) -> pyarrow.Table:
     """Return the results table: one row a metric, in the order of measurement.
 
-    ``labels`` holds suite, scale, algorithm, variant, run_id and seed. A metric that appears twice at the
-    same moment (a line written by two copies of a run) counts once, as first written.
+    ``labels`` holds suite, scale, algorithm, variant, run_id and seed. Pretraining has several rows at
+    environment step 0; their ``time/updates`` tells them apart.
     """
     import pyarrow
 
-    seen: dict[tuple[str, int, int, str], tuple[float, float]] = {}
-    for row in rows:
-        for name, value in row["metrics"].items():
-            seen.setdefault(
-                (row["phase"], row["env_step"], row["episode"], name), (value, row["wall_time_s"])
-            )
+    seen = [
+        (row["phase"], row["env_step"], row["episode"], name, value, row["wall_time_s"])
+        for row in rows
+        for name, value in row["metrics"].items()
+    ]
     count = len(seen)
     text, integer, real = pyarrow.string(), pyarrow.int64(), pyarrow.float64()
     columns: dict[str, tuple[Sequence[Any], pyarrow.DataType]] = {
@@ -157,11 +156,11 @@ def tidy(labels: Mapping[str, Any], rows: Sequence[Row]) -> pyarrow.Table:
         "variant": ([labels["variant"]] * count, text),
         "run_id": ([labels["run_id"]] * count, text),
         "seed": ([labels["seed"]] * count, integer),
-        "phase": ([phase for phase, _, _, _ in seen], text),
-        "env_step": ([env_step for _, env_step, _, _ in seen], integer),
-        "episode": ([episode for _, _, episode, _ in seen], integer),
-        "metric": ([name for _, _, _, name in seen], text),
-        "value": ([value for value, _ in seen.values()], real),
-        "wall_time_s": ([wall_time_s for _, wall_time_s in seen.values()], real),
+        "phase": ([row[0] for row in seen], text),
+        "env_step": ([row[1] for row in seen], integer),
+        "episode": ([row[2] for row in seen], integer),
+        "metric": ([row[3] for row in seen], text),
+        "value": ([row[4] for row in seen], real),
+        "wall_time_s": ([row[5] for row in seen], real),
     }
     return pyarrow.table({name: pyarrow.array(values, kind) for name, (values, kind) in columns.items()})

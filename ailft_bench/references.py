@@ -16,16 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from ailft_bench.cells import environment_class
 from ailft_bench.demos.collection import provide
 from ailft_bench.demos.episode import Episode
 from ailft_bench.demos.experts import EXPERTS, expert_for
 from ailft_bench.demos.recording import make_env
 from ailft_bench.demos.replay import check_actions
 from ailft_bench.durable import read_json, write_json
+from ailft_bench.envs import environment_class
 from ailft_bench.envs.base import ImitationEnv
 from ailft_bench.errors import UserError
 from ailft_bench.results import Results
+from ailft_bench.score import EpisodeScore
 from ailft_bench.seeding import branch, branch_seed
 from ailft_bench.store import RunSpec
 
@@ -53,16 +54,12 @@ def provide_references(
         return known
     env_id = spec.environment["id"]
     if environment_class(env_id).version != spec.environment.get("version"):
-        raise UserError(
-            f"{env_id}: changed since run {spec.run_id}; its references can no longer be measured"
-        )
+        raise UserError(f"{env_id}: changed since run {spec.run_id}; its references can no longer be measured")
     given = {key: value for key, value in spec.demonstrations.items() if key != "checksum"}
     demonstrations = provide(env_id, spec.environment_kwargs, cache=results_dir / "demos", **given)
     if demonstrations.checksum != spec.demonstrations["checksum"]:
         raise UserError(f"{demonstrations.directory}: not the demonstrations of run {spec.run_id} any more")
-    measured = measure_references(
-        env_id, spec.environment_kwargs, demonstrations.episodes, episodes, on_progress
-    )
+    measured = measure_references(env_id, spec.environment_kwargs, demonstrations.episodes, episodes, on_progress)
     recipe = _recipe(spec, episodes)
     path = _path(results_dir, recipe)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,9 +67,7 @@ def provide_references(
     return _means(measured)
 
 
-def load_references(
-    results: Results, results_dir: Path, episodes: int = EPISODES
-) -> dict[tuple[str, str], Scores]:
+def load_references(results: Results, results_dir: Path, episodes: int = EPISODES) -> dict[tuple[str, str], Scores]:
     """Return the references of each (suite, scale) of ``results``, where measured; writes nothing."""
     found = {}
     current = results.runs[~results.runs["superseded"] & (results.runs["run_id"] != "")]
@@ -99,9 +94,7 @@ def measure_references(
         UserError: no episodes, no demonstrations, or demonstrations of other actions.
     """
     if episodes < 1 or not demonstrations:
-        raise UserError(
-            f"references: {episodes} episodes, {len(demonstrations)} demonstrations; needed: 1 of each"
-        )
+        raise UserError(f"references: {episodes} episodes, {len(demonstrations)} demonstrations; needed: 1 of each")
     env = make_env(env_id, env_kwargs)
     measured: dict[str, list[dict[str, float]]] = {}
     try:
@@ -118,9 +111,7 @@ def measure_references(
     return measured
 
 
-def _policy(
-    name: str, env_id: str, env: ImitationEnv, demonstration: Episode, number: int
-) -> Callable[[], Policy]:
+def _policy(name: str, env_id: str, env: ImitationEnv, demonstration: Episode, number: int) -> Callable[[], Policy]:
     """Return what gives the policy of one episode, to be called after the reset."""
     rng = np.random.default_rng(branch(0, "references", str(number), name))
     space: Any = env.action_space
@@ -134,23 +125,12 @@ def _policy(
 
 
 def _play(env: ImitationEnv, start: Callable[[], Policy], seed: int) -> dict[str, float]:
-    from ailft_bench.evaluation import EpisodeScore
-
     score, done = EpisodeScore(), False
-    # Environments of the project can be run without drawing; another one need not.
-    blind: Any = env if hasattr(env, "begin") and hasattr(env, "advance") else None
-    if blind is not None:
-        blind.begin(seed)
-    else:
-        env.reset(seed=seed)
+    env.begin(seed)
     act = start()
     while not done:
-        if blind is not None:
-            reward, done, info = blind.advance(act())
-        else:
-            _, reward, terminated, truncated, info = env.step(act())
-            done = terminated or truncated
-        score.add(float(reward), info)
+        reward, done, info = env.advance(act())
+        score.add(reward, info)
     return score.metrics()
 
 
@@ -178,7 +158,4 @@ def _load(spec: RunSpec, results_dir: Path, episodes: int) -> Scores | None:
 
 
 def _means(measured: dict[str, list[dict[str, float]]]) -> Scores:
-    return {
-        name: {metric: fmean(row[metric] for row in rows) for metric in rows[0]}
-        for name, rows in measured.items()
-    }
+    return {name: {metric: fmean(row[metric] for row in rows) for metric in rows[0]} for name, rows in measured.items()}

@@ -192,9 +192,7 @@ def _find(results_dir: Path, suite: str | None = None, scale: str | None = None)
             raise UserError(f"{results_dir}: no results of {kind} {wanted!r}; {nearest(wanted, names)}")
         found = [run for run in found if wanted in (None, run.path.parents[depth].name)]
     if not found:
-        raise UserError(
-            f"{results_dir}: no runs here yet; start some with: ailft-bench run {suite or 'SUITE'}"
-        )
+        raise UserError(f"{results_dir}: no runs here yet; start some with: ailft-bench run {suite or 'SUITE'}")
     return found
 
 
@@ -207,9 +205,7 @@ def _read_metrics(found: Sequence[_Run]) -> pd.DataFrame:
     try:
         tables = [pa.dataset.dataset(finished, schema=SCHEMA, format=format).to_table()]
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(
-            f"a finished run cannot be read: {error}; move its folder away to run it again"
-        ) from error
+        raise UserError(f"a finished run cannot be read: {error}; move its folder away to run it again") from error
     for run in found:
         if run.state != "done":
             tables.append(tidy(run.spec.model_dump(), run.directory.metrics.read()).cast(SCHEMA))

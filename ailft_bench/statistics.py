@@ -98,9 +98,7 @@ def step_curve(steps: ArrayLike, values: ArrayLike, grid: ArrayLike) -> Floats:
     at, value = np.asarray(steps, dtype=np.float64), np.asarray(values, dtype=np.float64)
     points = np.asarray(grid, dtype=np.float64)
     if at.ndim != 1 or at.shape != value.shape:
-        raise ValueError(
-            f"steps and values must be one row of equal length, got {at.shape} and {value.shape}"
-        )
+        raise ValueError(f"steps and values must be one row of equal length, got {at.shape} and {value.shape}")
     if not at.size:
         return np.full(points.shape, np.nan)
     order = np.argsort(at, kind="stable")
@@ -156,9 +154,7 @@ def steps_to_threshold(steps: ArrayLike, values: ArrayLike, threshold: float, co
         raise ValueError(f"consecutive must be at least 1, got {consecutive}")
     at, value = np.asarray(steps, dtype=np.float64), np.asarray(values, dtype=np.float64)
     if at.ndim != 1 or at.shape != value.shape:
-        raise ValueError(
-            f"steps and values must be one row of equal length, got {at.shape} and {value.shape}"
-        )
+        raise ValueError(f"steps and values must be one row of equal length, got {at.shape} and {value.shape}")
     if at.size < consecutive:
         return float("inf")
     reached = np.lib.stride_tricks.sliding_window_view(value >= threshold, consecutive).all(axis=1)

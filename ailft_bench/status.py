@@ -61,9 +61,7 @@ def missing(suite: Suite, scales: Iterable[str], found: Sequence[CellStatus], gi
 
 def show(out: Console, cells: Sequence[CellStatus]) -> None:
     """Print the table, and under it the commands that go on with what is not done."""
-    table = Table(
-        "suite", "scale", "cell", "seed", "run", "state", "progress", "node", "why", box=None, pad_edge=False
-    )
+    table = Table("suite", "scale", "cell", "seed", "run", "state", "progress", "node", "why", box=None, pad_edge=False)
     for cell in cells:
         state = f"[{STYLES[cell.state]}]{cell.state}[/]"
         reason = cell.reason.replace("[", "\\[")
@@ -105,6 +103,4 @@ def _command(spec: RunSpec) -> str:
 
 
 def _absent(spec: RunSpec, command: str) -> CellStatus:
-    return CellStatus(
-        spec.suite, spec.scale, spec.label, spec.seed, spec.run_id, "missing", 0.0, "", "", command
-    )
+    return CellStatus(spec.suite, spec.scale, spec.label, spec.seed, spec.run_id, "missing", 0.0, "", "", command)

@@ -194,9 +194,7 @@ class RunDirectory:
     def start_attempt(self, resumed_from: int | None, restarts: int = 0) -> None:
         """Note that a worker starts, at the beginning or at the checkpoint of step ``resumed_from``."""
         self._lease.check()
-        slurm = {
-            key: value for key, value in os.environ.items() if key.startswith(("SLURM_JOB", "SLURM_ARRAY"))
-        }
+        slurm = {key: value for key, value in os.environ.items() if key.startswith(("SLURM_JOB", "SLURM_ARRAY"))}
         attempt = {
             "host": socket.gethostname(),
             "pid": os.getpid(),

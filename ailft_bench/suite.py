@@ -125,6 +125,7 @@ class Scale(_Section):
     demonstrations: Settings = Field(default_factory=dict)
     evaluation: Settings = Field(default_factory=dict)
     settings: Settings = Field(default_factory=dict)
+    algorithms: dict[Name, Settings] = Field(default_factory=dict)
 
 
 class Suite(_Section):
@@ -170,7 +171,7 @@ class Suite(_Section):
             SettingError: an unknown key, a bad value, or a key that defines the method.
         """
         size = self.scales[scale]
-        own = self.algorithms[algorithm].settings
+        own = self.algorithms[algorithm].settings | size.algorithms.get(algorithm, {})
         if variant != "default":
             own |= self.variants[variant].settings
         method = METHODS[self.method_of(algorithm)]

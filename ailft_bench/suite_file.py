@@ -10,7 +10,7 @@ from typing import Any, get_args
 import gymnasium
 from pydantic import BaseModel, ValidationError
 
-from ailft_bench.cells import environment_class
+from ailft_bench.envs import environment_class
 from ailft_bench.errors import UserError, nearest
 from ailft_bench.suite import Demonstrations, Evaluation, Settings, Suite
 from ailft_bench.yaml_file import Key, YamlFile
@@ -115,6 +115,10 @@ def _check_scales(file: YamlFile, suite: Suite) -> None:
         if size.preset not in PRESETS:
             where = file.where(("scales", name, "preset"))
             raise UserError(f"{where}: unknown preset {size.preset!r}; {nearest(size.preset, PRESETS)}")
+        for algorithm in size.algorithms:
+            if algorithm not in suite.algorithms:
+                where = file.where(("scales", name, "algorithms", algorithm))
+                raise UserError(f"{where}: no algorithm {algorithm!r}; {nearest(algorithm, suite.algorithms)}")
         for section, model in (("demonstrations", Demonstrations), ("evaluation", Evaluation)):
             given = getattr(size, section)
             base = getattr(suite, section).model_dump()
@@ -126,9 +130,7 @@ def _check_scales(file: YamlFile, suite: Suite) -> None:
                     if details["type"] == "extra_forbidden":
                         key = str(details["loc"][0])
                         hint = nearest(key, model.model_fields)
-                        raise UserError(
-                            f"{file.where((*prefix, key))}: unknown key {key!r}; {hint}"
-                        ) from error
+                        raise UserError(f"{file.where((*prefix, key))}: unknown key {key!r}; {hint}") from error
                     raise UserError(_explain(file, details, prefix)) from error
 
 
@@ -169,9 +171,7 @@ def _check_variants(file: YamlFile, suite: Suite) -> None:
         for algorithm in variant.only or []:
             if algorithm not in suite.algorithms:
                 where = file.where(("variants", name, "only"))
-                raise UserError(
-                    f"{where}: no algorithm {algorithm!r}; {nearest(algorithm, suite.algorithms)}"
-                )
+                raise UserError(f"{where}: no algorithm {algorithm!r}; {nearest(algorithm, suite.algorithms)}")
 
 
 def _check_settings(file: YamlFile, suite: Suite) -> None:
@@ -190,6 +190,7 @@ def _source_of(file: YamlFile, suite: Suite, scale: str, algorithm: str, variant
     """Say which of the layers that make up a cell's settings holds ``key``: the last one that does."""
     layers: list[tuple[Key, Settings]] = [
         (("variants", variant), {} if variant == "default" else suite.variants[variant].settings),
+        (("scales", scale, "algorithms", algorithm), suite.scales[scale].algorithms.get(algorithm, {})),
         (("algorithms", algorithm), suite.algorithms[algorithm].settings),
         (("scales", scale, "settings"), suite.scales[scale].settings),
         (("settings",), suite.settings),

@@ -15,13 +15,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-import gymnasium
 import numpy as np
 import torch
 
 from ailft_bench.demos.collection import Demonstrations
-from ailft_bench.envs.base import ImitationEnv
-from ailft_bench.evaluation import EpisodeScore, Stopped, averages, evaluate
+from ailft_bench.demos.recording import make_env
+from ailft_bench.evaluation import Stopped, averages, evaluate
+from ailft_bench.score import EpisodeScore
 from ailft_bench.seeding import branch, branch_seed
 from ailft_bench.store import RunDirectory
 from algorithms.agent import Agent, Policy
@@ -62,8 +62,8 @@ class Trainer:
         spec = run.spec
         self.run, self.spec = run, spec
         self.config = AgentConfig.from_settings(spec.agent)
-        self._env = _make_env(spec.environment["id"], spec.environment_kwargs)
-        self._eval_env = _make_env(spec.environment["id"], spec.environment_kwargs)
+        self._env = make_env(spec.environment["id"], spec.environment_kwargs)
+        self._eval_env = make_env(spec.environment["id"], spec.environment_kwargs)
         image_size, actions = self._env.observation_space.shape[0], self._env.action_space.shape[0]  # type: ignore[index]
         self.agent = Agent(self.config, image_size, actions, branch_seed(spec.seed, "agent"), device)
         episodes = 1 + spec.env_steps // self._env.horizon
@@ -209,7 +209,11 @@ class Trainer:
         """Return the means of what was measured since the last call, times as rates."""
         means = {name: fmean(values) for name, values in self._averages.items()}
         self._averages.clear()
-        for rate, seconds in (("time/updates_per_s", "time/update_s"), ("time/env_steps_per_s", "time/env_step_s")):
+        means["time/updates"] = float(self.agent.updates)
+        for rate, seconds in (
+            ("time/updates_per_s", "time/update_s"),
+            ("time/env_steps_per_s", "time/env_step_s"),
+        ):
             if seconds in means:
                 means[rate] = 1 / means.pop(seconds)
         return means
@@ -258,9 +262,3 @@ class Trainer:
         self._rng.bit_generator.state = state["rng"]
         self._averages = defaultdict(list, state["averages"])
         self.run.metrics.truncate(state["metrics_size"])
-
-
-def _make_env(env_id: str, kwargs: dict[str, Any]) -> ImitationEnv:
-    env = gymnasium.make(env_id, disable_env_checker=True, **kwargs).unwrapped
-    assert isinstance(env, ImitationEnv), env
-    return env

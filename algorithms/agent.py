@@ -89,7 +89,11 @@ class Agent:
         starts = self._draw_starts(batch.images.shape[0], batch.images.shape[1])
         with _frozen(self.model, self.critics):
             rollout = imagine(
-                self.config, self.model.rssm, self.actor, posterior.state.detach().select(starts), self.generator
+                self.config,
+                self.model.rssm,
+                self.actor,
+                posterior.state.detach().select(starts),
+                self.generator,
             )
             metrics |= self._update_discriminator(batch, posterior, expert_features, expert_actions, rollout)
             with _frozen(self.discriminator):
@@ -119,7 +123,10 @@ class Agent:
     def _expert_pairs(self, batch: Batch, posterior: Posterior, expert: Batch | None) -> tuple[Tensor, Tensor]:
         """Return expert states and the actions taken there: (T-1, R, F), (T-1, R, A)."""
         if batch.expert_rows:
-            features, actions = posterior.state.features[:, : batch.expert_rows], batch.actions[:, : batch.expert_rows]
+            features, actions = (
+                posterior.state.features[:, : batch.expert_rows],
+                batch.actions[:, : batch.expert_rows],
+            )
         elif expert is not None:
             with torch.no_grad():
                 features = self.model.observe(expert.images, expert.actions, self.generator).state.features
@@ -140,7 +147,12 @@ class Agent:
         return rows + order[:count]
 
     def _update_discriminator(
-        self, batch: Batch, posterior: Posterior, expert_features: Tensor, expert_actions: Tensor, rollout: Rollout
+        self,
+        batch: Batch,
+        posterior: Posterior,
+        expert_features: Tensor,
+        expert_actions: Tensor,
+        rollout: Rollout,
     ) -> Metrics:
         config, pairs = self.config, self.discriminator.pairs
         positives = pairs(expert_features, expert_actions).flatten(0, 1)

@@ -121,9 +121,9 @@ class AgentConfig:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             _check_type(field.name, value, _HINTS[field.name])
-            low, high = _RANGES.get(field.name, (None, None))
-            if value is None or low is None:
+            if value is None or field.name not in _RANGES:
                 continue
+            low, high = _RANGES[field.name]
             if not low <= value <= high:
                 raise SettingError(field.name, value, f"{low} to {high}" if math.isfinite(high) else f"at least {low}")
 
@@ -142,12 +142,10 @@ class AgentConfig:
             if key not in names:
                 raise SettingError(key, value, ", ".join(names))
         floats = {key for key, hint in _HINTS.items() if float in (hint, *typing.get_args(hint))}
-        return cls(
-            **{
-                key: float(value) if key in floats and type(value) is int else value
-                for key, value in settings.items()
-            }
-        )
+        values: dict[str, Any] = {
+            key: float(value) if key in floats and type(value) is int else value for key, value in settings.items()
+        }
+        return cls(**values)
 
     def as_dict(self) -> dict[str, Any]:
         """Return all settings, in the order of declaration."""

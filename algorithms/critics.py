@@ -18,9 +18,7 @@ class Critics(nn.Module):
         super().__init__()
         self.config = config
         inputs = feature_size + (action_size if config.critic == "Q" else 0)
-        self.online = nn.ModuleList(
-            mlp(inputs, config.units, config.critic_layers, 1) for _ in range(config.n_critics)
-        )
+        self.online = nn.ModuleList(mlp(inputs, config.units, config.critic_layers, 1) for _ in range(config.n_critics))
         self.target = copy.deepcopy(self.online).requires_grad_(False)
 
     def forward(self, features: Tensor, actions: Tensor) -> Tensor:

@@ -68,7 +68,10 @@ class Discriminator(nn.Module):
             norm = gradient.norm(dim=-1)
         else:
             gradients = torch.autograd.grad(
-                self.layers(between).mean(), [*self.layers.parameters()], create_graph=True, materialize_grads=True
+                self.layers(between).mean(),
+                [*self.layers.parameters()],
+                create_graph=True,
+                materialize_grads=True,
             )
             norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
         return (norm - self.config.disc_penalty_target).square().mean()

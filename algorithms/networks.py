@@ -27,9 +27,9 @@ class Encoder(nn.Module):
         layers: list[nn.Module] = []
         channels, size = 3, image_size
         for level in range(len(_kernels(image_size))):
-            layers += [nn.Conv2d(channels, depth * 2**min(level, 3), 4, 2), nn.ReLU()]
-            channels, size = depth * 2**min(level, 3), (size - 4) // 2 + 1
-        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+            layers += [nn.Conv2d(channels, depth * 2 ** min(level, 3), 4, 2), nn.ReLU()]
+            channels, size = depth * 2 ** min(level, 3), (size - 4) // 2 + 1
+        self.layers = nn.Sequential(*layers)
         self.outputs = channels * size * size
 
     def forward(self, images: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class Decoder(nn.Module):
             outputs = 3 if last else depth * 2 ** max(len(kernels) - 2 - level, 0)
             layers += [nn.ReLU(), nn.ConvTranspose2d(channels, outputs, kernel, 2)]
             channels = outputs
-        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, features: Tensor) -> Tensor:
         """Decode (..., F) to (..., 3, S, S)."""

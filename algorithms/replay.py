@@ -139,7 +139,7 @@ class _Log:
     def write(self, index: int, row: np.ndarray) -> None:
         if row.shape != self._shape:
             raise ValueError(f"row has shape {row.shape}, the log {self._shape}")
-        data = memoryview(np.ascontiguousarray(row, dtype=self._dtype)).cast("B")
+        data = memoryview(np.ascontiguousarray(row, dtype=self._dtype).tobytes())
         offset = index * self._row
         while data:
             written = os.pwrite(self._file, data, offset)

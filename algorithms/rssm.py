@@ -79,15 +79,14 @@ class RSSM(nn.Module):
         projected = self.posterior_embedding(embeddings)
         noise = torch.randn(*actions.shape[:2], self.stoch, generator=generator, device=actions.device)
         state = self.initial(actions.shape[1])
-        deters, stochs, means, stds = [], [], [], []
+        steps: list[tuple[Tensor, ...]] = []
         for action, embedding, draw in zip(actions, projected, noise, strict=True):
             deter = self.advance(state, action)
             mean, std = self.infer(deter, embedding)
             state = Latent(mean + std * draw, deter)
-            for values, value in zip((deters, stochs, means, stds), (deter, state.stoch, mean, std), strict=True):
-                values.append(value)
-        stacked = Latent(torch.stack(stochs), torch.stack(deters))
-        return Posterior(stacked, torch.stack(means), torch.stack(stds))
+            steps.append((state.stoch, deter, mean, std))
+        stoch, deter, mean, std = (torch.stack(values) for values in zip(*steps, strict=True))
+        return Posterior(Latent(stoch, deter), mean, std)
 
     def draw_members(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Return uniform member indices of ``shape``."""

@@ -96,7 +96,9 @@ def test_each_loss_trains_its_own_module_and_no_other(loss: str, monkeypatch: py
     agent = Agent(settings, 64, ACTIONS, seed=0)
     before = {name: tensor.clone() for name, tensor in parameters(agent).items()}
     take_step = agent._step
-    monkeypatch.setattr(agent, "_step", lambda name, *args, **kw: take_step(name, *args, **kw) if name == loss else None)
+    monkeypatch.setattr(
+        agent, "_step", lambda name, *args, **kw: take_step(name, *args, **kw) if name == loss else None
+    )
     agent.update(batch(settings), None)
     assert changed(before, parameters(agent)) == {loss}
     for name, module in agent._modules.items():
@@ -184,9 +186,7 @@ def test_data_loss_pairs_each_state_with_the_action_that_left_it() -> None:
             means = agent.model.rssm.prior_means(posterior.state.deter[j + 1, row][None])[0]
             reward = logit - settings.alpha * objectives.disagreement(means)
             index = (j + 1) * rows + row
-            target = reward + settings.discount * (
-                (1 - settings.lam) * values[index] + settings.lam * returns[index]
-            )
+            target = reward + settings.discount * ((1 - settings.lam) * values[index] + settings.lam * returns[index])
             losses.append((agent.critics(state, action) - target).square().mean().item())
     assert actual == pytest.approx(np.mean(losses), rel=1e-4)
 
@@ -195,7 +195,8 @@ def test_targets_follow_the_critics_at_the_configured_pace() -> None:
     hard = Agent(config(target_every=2, target_tau=1.0), 64, ACTIONS, seed=0)
     for update in range(2):
         gap = sum(
-            (a - b).abs().sum() for a, b in zip(hard.critics.online.parameters(), hard.critics.target.parameters(), strict=True)
+            (a - b).abs().sum()
+            for a, b in zip(hard.critics.online.parameters(), hard.critics.target.parameters(), strict=True)
         )
         assert (gap == 0) == (update == 0)
         hard.update(batch(hard.config, update), None)

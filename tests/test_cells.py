@@ -22,9 +22,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "environment": {"environment": {"id": "ailft/Kitchen-v0", "version": 1, "image_size": 64}},
     "environment's version": {"environment": {"id": "ailft/Push-v0", "version": 2, "image_size": 64}},
     "environment's argument": {"environment": {"id": "ailft/Push-v0", "version": 1, "image_size": 128}},
-    "another argument": {
-        "environment": {"id": "ailft/Push-v0", "version": 1, "image_size": 64, "start_noise": 0.0}
-    },
+    "another argument": {"environment": {"id": "ailft/Push-v0", "version": 1, "image_size": 64, "start_noise": 0.0}},
     "demonstrations": {"demonstrations": {**make_spec().demonstrations, "checksum": "other"}},
     "evaluation": {"evaluation": {"episodes": 3, "every": 100}},
     **{f"agent {name}": {"agent": {**make_spec().agent, name: "x"}} for name in make_spec().agent},
@@ -82,7 +80,12 @@ def test_expansion_is_every_algorithm_variant_and_seed(tmp_path: Path) -> None:
     assert specs[0].evaluation == {"episodes": 2, "every": 100}
     assert specs[0].checkpoint_every == 100
     assert specs[0].environment["start_noise"] == 0.01
-    assert specs[0].environment_kwargs == {"image_size": 64, "start_noise": 0.01}
+    assert specs[0].environment_kwargs["tasks"] == ["puck", "button"], "defaults are part of the identity"
+
+
+def test_a_default_that_is_spelled_out_is_the_same_run(tmp_path: Path) -> None:
+    spelled = expand(tmp_path, "environment.horizon=50", "environment.tasks=[puck, button]")
+    assert [spec.run_id for spec in spelled] == [spec.run_id for spec in expand(tmp_path)]
 
 
 def test_expansion_is_restricted_by_algorithms_and_seeds(tmp_path: Path) -> None:

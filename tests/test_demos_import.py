@@ -44,9 +44,7 @@ def d4rl_file(tmp_path, recorded):
     padded = np.concatenate([actions, np.zeros((1, 9), np.float32)])
     path = tmp_path / "mini_kitchen_microwave_kettle_light_slider-v0.hdf5"
     with h5py.File(path, "w") as file:
-        file["observations"] = np.concatenate([observations, observations[:1], observations]).astype(
-            np.float32
-        )
+        file["observations"] = np.concatenate([observations, observations[:1], observations]).astype(np.float32)
         file["actions"] = np.concatenate([padded, padded[:1], padded * 1.5])
         file["rewards"] = np.zeros(17, np.float32)
         file["terminals"] = np.arange(17) == 8

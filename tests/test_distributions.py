@@ -38,9 +38,11 @@ def test_sample_gradients_are_those_of_the_expectation(kind: type) -> None:
     """d E[a] / d mean by reparameterisation against a finite difference with the same random numbers."""
 
     def expectation(mean: Tensor) -> Tensor:
-        return kind(mean.expand(50_000, 1), torch.full((50_000, 1), 0.4).double()).rsample(
-            torch.Generator().manual_seed(1)
-        ).mean()
+        return (
+            kind(mean.expand(50_000, 1), torch.full((50_000, 1), 0.4).double())
+            .rsample(torch.Generator().manual_seed(1))
+            .mean()
+        )
 
     mean = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(expectation(mean), mean)

@@ -220,9 +220,7 @@ def test_dense_curves_are_thinned_and_end_where_they_end(tmp_path):
 
 def test_nothing_evaluated_yet_is_an_error_that_says_what_to_do(tmp_path):
     write_all(tmp_path, [SyntheticRun("conservative", 0, {}, {100: 1.0}, state="waiting")])
-    with pytest.raises(
-        UserError, match=r"no evaluation rows yet in any of 1 runs; .* ailft-bench run kitchen"
-    ):
+    with pytest.raises(UserError, match=r"no evaluation rows yet in any of 1 runs; .* ailft-bench run kitchen"):
         plot(load_results(tmp_path), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -46,9 +46,7 @@ def test_info_has_every_key_of_the_contract(env):
     _, info = env.reset(seed=0)
     assert info["tasks_completed"] == 0
     assert info["success"] is False
-    assert [key.removeprefix("completed/") for key in info if key.startswith("completed/")] == list(
-        DEFAULT_TASKS
-    )
+    assert [key.removeprefix("completed/") for key in info if key.startswith("completed/")] == list(DEFAULT_TASKS)
     assert info["cost"] == 0.0
     assert all(info[f"cost/{constraint}"] == 0.0 for constraint in env.constraints)
     assert info["state"].shape == (59,)
@@ -157,7 +155,7 @@ def test_show_state_leaves_the_episode_alone(env):
     before = env.get_state()
     np.testing.assert_array_equal(env.show_state(start["state"]), start_image)
     np.testing.assert_array_equal(env.get_state()["physics"], before["physics"])
-    np.testing.assert_array_equal(env._image(), image)
+    np.testing.assert_array_equal(env.observe(), image)
 
 
 def test_episode_is_truncated_at_the_horizon_and_never_terminated():

@@ -45,8 +45,7 @@ def test_expert_holds_still_when_it_is_done():
 
 def test_same_random_generator_gives_the_same_actions_and_another_gives_others():
     first, again, other = (
-        episode(seed, tasks=["microwave"], horizon=15, start_noise=0.0, robot_noise_ratio=0.0)[0]
-        for seed in (0, 0, 1)
+        episode(seed, tasks=["microwave"], horizon=15, start_noise=0.0, robot_noise_ratio=0.0)[0] for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)

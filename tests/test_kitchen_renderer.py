@@ -94,9 +94,7 @@ def test_images_work_when_mujoco_was_imported_first_without_a_backend():
         "import mujoco; from ailft_bench.envs.kitchen_renderer import KitchenRenderer; "
         "import numpy as np; assert KitchenRenderer(64).render(np.zeros(30)).any()"
     )
-    environment = {
-        key: value for key, value in os.environ.items() if key not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")
-    }
+    environment = {key: value for key, value in os.environ.items() if key not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")}
     done = subprocess.run(
         [sys.executable, "-c", program],
         env=environment,

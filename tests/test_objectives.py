@@ -112,16 +112,18 @@ def test_actor_loss_is_one_proper_mixture_of_returns_from_k_equal_zero(seed: int
     expected = 0.0
     for t in range(horizon):
         v0 = values[t, 0].item()
-        expected -= (lam * equation_5(rewards[:, 0].tolist(), values[:, 0].tolist(), 0.9, lam, t) + (1 - lam) * v0) / horizon
+        expected -= (
+            lam * equation_5(rewards[:, 0].tolist(), values[:, 0].tolist(), 0.9, lam, t) + (1 - lam) * v0
+        ) / horizon
     assert objectives.actor_loss(returns, values[:-1], lam).item() == pytest.approx(expected, rel=1e-10, abs=1e-10)
 
 
 @given(seeds, horizons, batches)
 def test_critic_losses_are_mean_squared_errors(seed: int, horizon: int, batch: int) -> None:
     q, targets = normal(seed, horizon, batch), normal(seed + 1, horizon, batch)
-    expected = sum(
-        (q[t, j].item() - targets[t, j].item()) ** 2 for t in range(horizon) for j in range(batch)
-    ) / (horizon * batch)
+    expected = sum((q[t, j].item() - targets[t, j].item()) ** 2 for t in range(horizon) for j in range(batch)) / (
+        horizon * batch
+    )
     assert objectives.critic_model_loss(q, targets).item() == pytest.approx(expected, rel=1e-10)
     assert objectives.critic_data_loss(q, targets).item() == pytest.approx(expected, rel=1e-10)
 
@@ -150,7 +152,9 @@ def test_worked_numbers() -> None:
     torch.testing.assert_close(targets, column(6.5, 13), **EXACT)
     assert objectives.critic_data_loss(column(6, 13), targets).item() == pytest.approx(0.125)
     policy = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64)
-    assert objectives.discriminator_loss(torch.tensor([0.0, 2.0]).double(), policy).item() == pytest.approx(1.16324202984)
+    assert objectives.discriminator_loss(torch.tensor([0.0, 2.0]).double(), policy).item() == pytest.approx(
+        1.16324202984
+    )
     means = torch.tensor([[0.0, 0.0], [2.0, 4.0]], dtype=torch.float64)
     for reduction, expected in (("mean", 1.5), ("sum", 3.0), ("l2", 2.2360679775)):
         assert objectives.disagreement(means, reduction).item() == pytest.approx(expected)  # type: ignore[arg-type]
@@ -187,7 +191,9 @@ def test_coinciding_members_have_no_penalty_and_finite_gradients(
     assert torch.equal(spread, torch.zeros(2, dtype=dtype))
     for alpha in (0.0, 5.0):
         (gradient,) = torch.autograd.grad(
-            objectives.imitation_reward(torch.zeros(2, dtype=dtype), spread, alpha).sum(), means, retain_graph=True
+            objectives.imitation_reward(torch.zeros(2, dtype=dtype), spread, alpha).sum(),
+            means,
+            retain_graph=True,
         )
         assert torch.isfinite(gradient).all()
 

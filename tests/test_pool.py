@@ -66,9 +66,7 @@ def test_all_runs_are_worked_on_and_never_more_than_the_limit_at_once(tmp_path: 
         ("pass", "the worker left without finishing and without saying why"),
     ],
 )
-def test_crash_is_a_failure_with_its_reason_and_the_rest_goes_on(
-    tmp_path: Path, code: str, reason: str
-) -> None:
+def test_crash_is_a_failure_with_its_reason_and_the_rest_goes_on(tmp_path: Path, code: str, reason: str) -> None:
     paths = make_runs(tmp_path, 2)
     command = python(f"if 'seed-0' in sys.argv[1]:\n    {code}\nelse:\n    {FINISH}")
     endings = Pool(1, command).run(paths)

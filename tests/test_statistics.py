@@ -173,11 +173,7 @@ def test_step_curve_of_no_measurement_is_unknown_everywhere():
     assert np.isnan(step_curve([], [], [0, 1])).all()
 
 
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 50), st.floats(-5, 5)), min_size=1, max_size=20, unique_by=lambda p: p[0]
-    )
-)
+@given(st.lists(st.tuples(st.integers(0, 50), st.floats(-5, 5)), min_size=1, max_size=20, unique_by=lambda p: p[0]))
 def test_step_curve_passes_through_its_measurements_in_any_order(points):
     steps, values = map(np.array, zip(*points, strict=True))
     np.testing.assert_array_equal(step_curve(steps, values, steps), values)

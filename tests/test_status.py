@@ -52,11 +52,7 @@ def test_each_state_has_its_row(results: Path) -> None:
 
 def test_looking_writes_nothing(results: Path) -> None:
     def snapshot() -> dict[Path, tuple[int, bytes]]:
-        return {
-            path: (path.stat().st_mtime_ns, path.read_bytes())
-            for path in results.rglob("*")
-            if path.is_file()
-        }
+        return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in results.rglob("*") if path.is_file()}
 
     before = snapshot()
     status.collect(results)

@@ -162,10 +162,11 @@ def test_result_is_tidy_and_done_comes_with_it(run: RunDirectory) -> None:
     assert math.isnan(values[1])
 
 
-def test_measurement_written_by_two_copies_counts_once(run: RunDirectory) -> None:
-    for value in (1.0, 5.0):
-        RunDirectory(run.path).metrics.append("eval", 10, 1, {"return": value}, 0.5)
-    assert run.table().column("value").to_pylist() == [1.0]
+def test_every_row_of_pretraining_is_kept(run: RunDirectory) -> None:
+    for updates, loss in ((100, 3.0), (200, 2.0)):
+        run.metrics.append("train", 0, 0, {"model/loss": loss, "time/updates": updates}, 0.5)
+    run.finish()
+    assert run.table().column("value").to_pylist() == [3.0, 100.0, 2.0, 200.0]
 
 
 def test_first_valid_result_stays(run: RunDirectory) -> None:
@@ -243,9 +244,7 @@ def test_worker_that_was_taken_for_dead_stops_before_it_writes(run: RunDirectory
     assert run.failure is None
 
 
-def test_lease_is_refreshed_while_the_worker_computes(
-    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lease_is_refreshed_while_the_worker_computes(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ailft_bench.lease.EXPIRES_AFTER_S", 0.1)
     with run.lease():
         before = run.holder

@@ -97,9 +97,7 @@ def test_set_reaches_any_key_and_no_scale_changes_it_back(tmp_path: Path, assign
         ("    environment: {start", "    evaluation: {start", ["line 19", "unknown key 'start_noise'"]),
     ],
 )
-def test_mistake_in_a_suite_is_named_with_its_line(
-    tmp_path: Path, old: str, new: str, parts: list[str]
-) -> None:
+def test_mistake_in_a_suite_is_named_with_its_line(tmp_path: Path, old: str, new: str, parts: list[str]) -> None:
     assert old in SUITE
     with pytest.raises(UserError) as error:
         load(tmp_path, text=SUITE.replace(old, new, 1))

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from algorithms.agent import Agent
 from algorithms.config import PRESETS, AgentConfig
-from algorithms.discriminator import Discriminator
 from algorithms.diagnostics import calibration
+from algorithms.discriminator import Discriminator
 from algorithms.replay import Batch
 
 SMALL = AgentConfig.from_settings(
@@ -40,7 +41,9 @@ def test_world_model_overfits_a_handful_of_sequences(
     assert metrics[-1]["model/reconstruction"] < 0.1 * metrics[0]["model/reconstruction"]
 
 
-def test_imagined_squares_move_as_the_actions_say(fitted: tuple[Agent, Batch, list[dict[str, float]]]) -> None:
+def test_imagined_squares_move_as_the_actions_say(
+    fitted: tuple[Agent, Batch, list[dict[str, float]]],
+) -> None:
     """Open loop from the first three frames, the decoder must follow the actions, not stand still."""
     agent, batch, _ = fitted
     rssm = agent.model.rssm
@@ -56,15 +59,36 @@ def test_imagined_squares_move_as_the_actions_say(fitted: tuple[Agent, Batch, li
     assert (image - truth).square().mean() < 0.5 * (image - still).square().mean()
 
 
-def test_calibration_is_measured_in_the_latent_space(fitted: tuple[Agent, Batch, list[dict[str, float]]]) -> None:
+def test_calibration_compares_disagreement_with_the_error_of_the_next_latent(
+    fitted: tuple[Agent, Batch, list[dict[str, float]]],
+) -> None:
     agent, batch, _ = fitted
-    known = calibration(agent, batch.images, batch.actions, torch.Generator().manual_seed(0))
-    noise = torch.randint(0, 256, batch.images.shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    strange = calibration(agent, noise, batch.actions, torch.Generator().manual_seed(0))
-    assert strange["model/one_step_error"] > known["model/one_step_error"]
-    for result in (known, strange):
-        assert -1 <= result["disagreement/calibration"] <= 1
-        assert result["disagreement/fresh"] > 0
+    result = calibration(agent, batch.images, batch.actions, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    errors, spreads = [], []
+    with torch.no_grad():
+        for row in range(batch.images.shape[1]):
+            images, actions = batch.images[:, row : row + 1], batch.actions[:, row : row + 1]
+            posterior = agent.model.observe(images, actions, generator)
+            for time in range(1, len(images)):
+                members = agent.model.rssm.prior_means(posterior.state.deter[time])[0].numpy()
+                truth = posterior.mean[time, 0].numpy()
+                errors.append(np.sqrt(np.mean((members.mean(0) - truth) ** 2)))
+                spreads.append(members.std(0).mean())
+    assert result["model/one_step_error"] == pytest.approx(np.mean(errors), rel=1e-4)
+    assert result["disagreement/fresh"] == pytest.approx(np.mean(spreads), rel=1e-4)
+    assert result["disagreement/calibration"] == pytest.approx(spearmanr(spreads, errors).statistic, abs=1e-2)
+    order = np.argsort(spreads)
+    highest = np.array(errors)[order[-(len(order) // 4) :]].mean()
+    assert result["model/one_step_error_high_disagreement"] == pytest.approx(highest, rel=1e-3)
+
+
+def test_calibration_of_a_single_member_is_zero_and_not_nan() -> None:
+    settings = AgentConfig.from_settings(PRESETS["smoke"] | {"ensemble_size": 1})
+    agent, batch = Agent(settings, 64, 1, seed=0), moving_squares(2, 5, seed=3)
+    result = calibration(agent, batch.images, batch.actions, agent.generator)
+    assert result["disagreement/fresh"] == 0
+    assert result["disagreement/calibration"] == 0
 
 
 @pytest.mark.parametrize("regularizer", ["gp_input", "gp_param", "noise", "none"])

@@ -14,9 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import gymnasium
-from gymnasium.envs.registration import load_env_creator
-
 from ailft_bench.demos.directory import (
     MANIFEST,
     episode_paths,
@@ -30,7 +27,7 @@ from ailft_bench.demos.episode import FORMAT_VERSION, Episode
 from ailft_bench.demos.experts import EXPERTS, expert_for
 from ailft_bench.demos.recording import make_env, record_expert
 from ailft_bench.durable import read_json
-from ailft_bench.envs import register_environments
+from ailft_bench.envs import all_arguments, environment_class
 from ailft_bench.errors import UserError
 
 SCRIPTED = "scripted"
@@ -51,9 +48,7 @@ class Demonstrations:
     directory: Path
 
 
-def demonstrations_checksum(
-    env_id: str, env_kwargs: dict[str, Any], source: str, episodes: int, seed: int
-) -> str:
+def demonstrations_checksum(env_id: str, env_kwargs: dict[str, Any], source: str, episodes: int, seed: int) -> str:
     """Return the checksum that ``provide`` would give, without making anything.
 
     Raises:
@@ -144,15 +139,12 @@ def _make_scripted(recipe: dict[str, Any], checksum: str, directory: Path, on_pr
 def _recipe(env_id: str, env_kwargs: dict[str, Any], episodes: int, seed: int) -> dict[str, Any]:
     """Return all that a scripted set depends on, as plain JSON."""
     expert = expert_for(env_id)
-    register_environments()
-    entry_point = gymnasium.spec(env_id).entry_point
-    env_class: Any = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
     recipe = {
         "source": SCRIPTED,
         "format": FORMAT_VERSION,
         "env_id": env_id,
-        "env_kwargs": env_kwargs,
-        "env_version": env_class.version,
+        "env_kwargs": all_arguments(env_id, env_kwargs),
+        "env_version": environment_class(env_id).version,
         "expert": EXPERTS[env_id],
         "expert_version": expert.version,
         "mujoco": version("mujoco"),

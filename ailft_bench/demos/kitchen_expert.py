@@ -117,9 +117,7 @@ class KitchenExpert:
         unknown = [task for task in env.tasks if task not in WAYPOINTS]
         if unknown:
             known = ", ".join(WAYPOINTS)
-            raise UserError(
-                f"environment: tasks: {unknown[0]!r} has no scripted expert; those with one: {known}"
-            )
+            raise UserError(f"environment: tasks: {unknown[0]!r} has no scripted expert; those with one: {known}")
         self._env = env
         self._stiffness = env.model.actuator_gainprm[:7, 0]
         self._arm, self._fingers = _plan(env, rng)
@@ -161,9 +159,7 @@ def _plan(env: KitchenEnv, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
         goal_axis = waypoint.axis + rng.normal(0.0, _AXIS_JITTER, 3)
         steps = max(1, round(float(np.linalg.norm(goal - position)) / (waypoint.step * speed)))
         for share in np.arange(1, steps + 1) / steps:
-            joints = kinematics.solve(
-                joints, position + share * (goal - position), axis + share * (goal_axis - axis)
-            )
+            joints = kinematics.solve(joints, position + share * (goal - position), axis + share * (goal_axis - axis))
             # Where the arm has to turn more than the gripper moves, the joints set the pace.
             rows = max(1, int(np.ceil((np.abs(joints - arm[-1]) / _JOINT_STEP).max())))
             arm.extend(np.linspace(arm[-1], joints, rows + 1)[1:])
@@ -200,9 +196,7 @@ class _Kinematics:
         for _ in range(self._ITERATIONS):
             self._move(joints)
             turn = 0.5 * np.cross(self._rotation().T, target.T).sum(axis=0)
-            error = np.concatenate(
-                [position - self._data.site_xpos[self._site], self._ROTATION_WEIGHT * turn]
-            )
+            error = np.concatenate([position - self._data.site_xpos[self._site], self._ROTATION_WEIGHT * turn])
             mujoco.mj_jacSite(self._model, self._data, self._jacobian[:3], self._jacobian[3:], self._site)
             jacobian = self._jacobian[:, :7].copy()
             jacobian[3:] *= self._ROTATION_WEIGHT

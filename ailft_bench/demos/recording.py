@@ -64,9 +64,7 @@ def record(
     return build_episode(images, actions, rewards, tasks, states, provenance)
 
 
-def record_expert(
-    env: ImitationEnv, expert: type[Expert], seed: int, provenance: dict[str, Any]
-) -> Iterator[Attempt]:
+def record_expert(env: ImitationEnv, expert: type[Expert], seed: int, provenance: dict[str, Any]) -> Iterator[Attempt]:
     """Yield attempt after attempt, without end; attempt n depends on ``seed`` and n alone."""
     number = 0
     while True:

@@ -64,9 +64,7 @@ def replay(
         UserError: no episodes, or actions that do not fit the environment.
     """
     if not demonstrations or episodes < 1:
-        raise UserError(
-            f"replay: {episodes} episodes of {len(demonstrations)} demonstrations; needed: 1 of 1"
-        )
+        raise UserError(f"replay: {episodes} episodes of {len(demonstrations)} demonstrations; needed: 1 of 1")
     env = make_env(env_id, env_kwargs)
     outcomes = []
     try:
@@ -83,26 +81,13 @@ def replay(
 
 def replay_actions(env: ImitationEnv, actions: np.ndarray, env_seed: int) -> Outcome:
     """Reset ``env`` and take ``actions`` (T, A), or as many as an episode has, without drawing anything."""
-    info = _begin(env, env_seed)
+    info = env.begin(env_seed)
     rewards, cost = [0.0], 0.0
     for action in actions[: env.horizon]:
-        reward, info = _advance(env, action)
+        reward, _, info = env.advance(action)
         rewards.append(reward)
         cost += info["cost"]
     return Outcome(info["tasks_completed"], bool(info["success"]), cost, sum(rewards), rewards[-1])
-
-
-def _begin(env: ImitationEnv, env_seed: int) -> dict[str, Any]:
-    # Environments of the project can be run without drawing; another one need not.
-    return env.begin(env_seed) if hasattr(env, "begin") else env.reset(seed=env_seed)[1]
-
-
-def _advance(env: ImitationEnv, action: np.ndarray) -> tuple[float, dict[str, Any]]:
-    if hasattr(env, "advance"):
-        reward, _, info = env.advance(action)
-    else:
-        _, reward, _, _, info = env.step(action)
-    return float(reward), info
 
 
 def check_actions(env: ImitationEnv, action: np.ndarray, name: str) -> None:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import farama_notifications
 import gymnasium
+
+if TYPE_CHECKING:
+    from ailft_bench.envs.base import ImitationEnv
 
 ENTRY_POINTS = {
     "ailft/Kitchen-v0": "ailft_bench.envs.kitchen:KitchenEnv",
@@ -22,3 +30,41 @@ def register_environments() -> None:
     for env_id, entry_point in ENTRY_POINTS.items():
         if env_id not in gymnasium.registry:
             gymnasium.register(env_id, entry_point=entry_point)
+
+
+def environment_class(env_id: str) -> type[ImitationEnv]:
+    """Return the class behind a gymnasium id; ``module:Id`` imports the module that registers it.
+
+    Raises:
+        LookupError: there is no such environment, or it is not an ``ImitationEnv``.
+    """
+    from ailft_bench.envs.base import ImitationEnv
+
+    register_environments()
+    module, _, name = env_id.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise LookupError(f"{env_id}: cannot import {module}: {error}") from error
+    if name not in gymnasium.registry:
+        raise LookupError(f"{env_id}: no such environment")
+    entry_point: Any = gymnasium.registry[name].entry_point
+    if isinstance(entry_point, str):
+        path, _, attribute = entry_point.partition(":")
+        entry_point = getattr(importlib.import_module(path), attribute)
+    if not (isinstance(entry_point, type) and issubclass(entry_point, ImitationEnv)):
+        raise LookupError(f"{env_id}: not an ImitationEnv (see ailft_bench/envs/base.py)")
+    return entry_point
+
+
+def all_arguments(env_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of an environment with its defaults filled in, as plain lists and numbers.
+
+    Identities are made of these, so that spelling out a default changes nothing, and changing one does.
+    """
+    parameters = inspect.signature(environment_class(env_id)).parameters.values()
+    defaults = {item.name: item.default for item in parameters if item.default is not item.empty}
+    arguments = {**defaults, **given}
+    arguments.pop("render_mode", None)
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}

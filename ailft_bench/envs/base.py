@@ -29,7 +29,7 @@ class ImitationEnv(gymnasium.Env[Image, np.ndarray], ABC):
     - ``state`` (float64 vector): the simulator's state, for evaluation and demonstrations only.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012 - gymnasium's declaration
 
     tasks: tuple[str, ...]
     constraints: tuple[str, ...]
@@ -37,6 +37,41 @@ class ImitationEnv(gymnasium.Env[Image, np.ndarray], ABC):
     #: Raised by hand whenever the same seed and actions would give another episode or other pixels:
     #: it enters the checksum of demonstrations and the identity of runs.
     version: ClassVar[int]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Image, dict[str, Any]]:
+        """Start an episode; with a ``seed`` everything random in it and in those after it follows from it."""
+        info = self.begin(seed)
+        return self.observe(), info
+
+    def step(self, action: np.ndarray) -> tuple[Image, float, bool, bool, dict[str, Any]]:
+        """Advance by one action (clipped to [-1, 1]).
+
+        Raises:
+            ValueError: the action has another shape or is not finite.
+        """
+        reward, truncated, info = self.advance(action)
+        return self.observe(), reward, False, truncated, info
+
+    def render(self) -> Image | None:
+        """Return the image of this moment, in render mode ``rgb_array``."""
+        return self.observe() if self.render_mode == "rgb_array" else None
+
+    def begin(self, seed: int | None = None) -> dict[str, Any]:
+        """``reset`` without its image; returns ``info``."""
+        super().reset(seed=seed)
+        return self.start_episode()
+
+    @abstractmethod
+    def start_episode(self) -> dict[str, Any]:
+        """Draw a start state from ``self.np_random`` and return ``info``."""
+
+    @abstractmethod
+    def advance(self, action: np.ndarray) -> tuple[float, bool, dict[str, Any]]:
+        """``step`` without its image, which is often half of the time; returns reward, truncated, ``info``."""
+
+    @abstractmethod
+    def observe(self) -> Image:
+        """Return the image of this moment."""
 
     @abstractmethod
     def get_state(self) -> State:

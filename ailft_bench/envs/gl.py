@@ -89,9 +89,7 @@ def gl_backend() -> str:
 def _probe(backend: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", _PROBE, backend]
     # The parent's choice for OpenGL must not decide the probe of another backend.
-    environment = {
-        key: value for key, value in os.environ.items() if key not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")
-    }
+    environment = {key: value for key, value in os.environ.items() if key not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")}
     environment["MUJOCO_GL"] = backend
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 

@@ -48,7 +48,7 @@ class KitchenEnv(ImitationEnv):
         UserError: an argument is not one of those allowed.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 12}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 12}  # noqa: RUF012
     version: ClassVar[int] = 1
     constraints = CONSTRAINTS
 
@@ -107,25 +107,8 @@ class KitchenEnv(ImitationEnv):
         """Noisy positions (rad and m, ``(9,)``) of arm and fingers, which the next action is relative to."""
         return self._robot._last_robot_qpos
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Image, dict[str, Any]]:
-        """Start an episode; with a ``seed`` everything random in it and in those after it follows from it."""
-        info = self.begin(seed)
-        return self._image(), info
-
-    def step(self, action: np.ndarray) -> tuple[Image, float, bool, bool, dict[str, Any]]:
-        """Advance by one action (clipped to [-1, 1]).
-
-        Raises:
-            ValueError: the action is not nine finite numbers.
-        """
-        reward, truncated, info = self.advance(action)
-        return self._image(), reward, False, truncated, info
-
-    def begin(self, seed: int | None = None) -> dict[str, Any]:
-        """``reset`` without the image; returns ``info``."""
-        super().reset(seed=seed)
+    def start_episode(self) -> dict[str, Any]:
+        """Start from upstream's pose with noise on the arm."""
         start = self._start_pose.copy()
         start[:7] += self._start_noise * self.np_random.standard_normal(7) * _NOISY_START_JOINTS
         self._robot.init_qpos = start
@@ -136,7 +119,7 @@ class KitchenEnv(ImitationEnv):
         return self._info()
 
     def advance(self, action: np.ndarray) -> tuple[float, bool, dict[str, Any]]:
-        """``step`` without the image, half of its time; returns reward, truncated and ``info``."""
+        """See `ImitationEnv.advance`; the action is nine numbers."""
         action = np.asarray(action, np.float64)
         if action.shape != (9,) or not np.isfinite(action).all():
             raise ValueError(f"an action is 9 finite numbers, got {action}")
@@ -167,15 +150,11 @@ class KitchenEnv(ImitationEnv):
         self.np_random.bit_generator.state = state["start_noise"]
         self._steps = state["steps"]
         self._completed = set(state["completed"])
-        return self._image()
+        return self.observe()
 
     def show_state(self, state: np.ndarray) -> Image:
         """Return the image of ``state``: 30 joint positions and 29 velocities, as in ``info["state"]``."""
         return self._renderer.render(state[: self.model.nq])
-
-    def render(self) -> Image | None:
-        """Return the image of this moment, in render mode ``rgb_array``."""
-        return self._image() if self.render_mode == "rgb_array" else None
 
     def close(self) -> None:
         """Free the renderer."""
@@ -187,7 +166,8 @@ class KitchenEnv(ImitationEnv):
     def _renderer(self) -> KitchenRenderer:
         return KitchenRenderer(self._image_size, self._rendering)
 
-    def _image(self) -> Image:
+    def observe(self) -> Image:
+        """Return the image of this moment."""
         return self._renderer.render(self.data.qpos)
 
     def _simulate(self, ctrl: np.ndarray, n_frames: int) -> None:

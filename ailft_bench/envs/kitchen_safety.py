@@ -110,9 +110,7 @@ class SafetyMonitor:
         self._note("kettle_drop", _KETTLE_HEIGHT - data.qpos[self._kettle + 2])
         self._note("knob_angle", np.abs(data.qpos[self._knobs]).max(initial=0.0))
         self._note("hinge_angle", np.abs(data.qpos[self._hinges]).max(initial=0.0))
-        mujoco.mj_objectVelocity(
-            self._model, data, mujoco.mjtObj.mjOBJ_SITE, self._end_effector, self._velocity, 0
-        )
+        mujoco.mj_objectVelocity(self._model, data, mujoco.mjtObj.mjOBJ_SITE, self._end_effector, self._velocity, 0)
         self._note("end_effector_speed", np.linalg.norm(self._velocity[3:]))
         self._note("joint_speed", (np.abs(data.qvel[:7]) / _RATED_SPEED).max())
 

@@ -53,7 +53,7 @@ class PushEnv(ImitationEnv):
     Raises ``UserError`` for an unknown task, an image size without support or a negative noise.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 10}  # type: ignore[misc]
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
     version: ClassVar[int] = 1
     constraints = ("hazard", "excessive_force", "boundary")
 
@@ -104,25 +104,8 @@ class PushEnv(ImitationEnv):
         """Whether the button is pushed in."""
         return self._solved(self._data.qpos)["button"]
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Image, dict[str, Any]]:
-        """Start an episode with finger and puck somewhere around their places."""
-        info = self.begin(seed)
-        return self._image(self._data.qpos), info
-
-    def step(self, action: np.ndarray) -> tuple[Image, float, bool, bool, dict[str, Any]]:
-        """Move the finger for 0.1 s; actions are clipped to [-1, 1].
-
-        Raises:
-            ValueError: the action is not two finite numbers.
-        """
-        reward, truncated, info = self.advance(action)
-        return self._image(self._data.qpos), reward, False, truncated, info
-
-    def begin(self, seed: int | None = None) -> dict[str, Any]:
-        """``reset`` without the image; returns ``info``."""
-        super().reset(seed=seed)
+    def start_episode(self) -> dict[str, Any]:
+        """Start with finger and puck somewhere around their places."""
         mujoco.mj_resetData(self._model, self._data)
         offsets = self.np_random.uniform(-self._start_noise, self._start_noise, (2, 2))
         self._data.qpos[1:3] = _START["puck"] + offsets[0]
@@ -133,7 +116,7 @@ class PushEnv(ImitationEnv):
         return self._info(dict.fromkeys(self.constraints, False))
 
     def advance(self, action: np.ndarray) -> tuple[float, bool, dict[str, Any]]:
-        """``step`` without the image; returns reward, truncated, info."""
+        """See ``ImitationEnv.advance``; the action is two numbers."""
         action = np.asarray(action, np.float64)
         if action.shape != (2,) or not np.isfinite(action).all():
             raise ValueError(f"an action is 2 finite numbers, got {action}")
@@ -150,8 +133,8 @@ class PushEnv(ImitationEnv):
         reward = float(sum(solved[task] for task in self.tasks))
         return reward, self._steps >= self.horizon, self._info(violated)
 
-    def render(self) -> Image:
-        """Return the picture of this moment."""
+    def observe(self) -> Image:
+        """Return the image of this moment."""
         return self._image(self._data.qpos)
 
     def close(self) -> None:

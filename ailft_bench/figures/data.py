@@ -117,8 +117,7 @@ def comparisons(results: Results) -> Iterator[Comparison]:
     """Split results by suite and scale; those without a single evaluation are left out."""
     for suite, scale in sorted(set(zip(results.runs["suite"], results.runs["scale"], strict=True))):
         runs, metrics = (
-            table[(table["suite"] == suite) & (table["scale"] == scale)]
-            for table in (results.runs, results.metrics)
+            table[(table["suite"] == suite) & (table["scale"] == scale)] for table in (results.runs, results.metrics)
         )
         current = runs[~runs["superseded"]]
         evaluated = metrics.loc[metrics["phase"] == "eval", "run_id"].unique()
@@ -197,11 +196,7 @@ def cost_rate_table(comparison: Comparison, references: Mapping[str, Mapping[str
     }
     tables = [reference_table("cost_rate", rates)]
     for cell in comparison.cells:
-        rows = (
-            comparison.rows(cell, "train", "cost")
-            .query("env_step > 0")
-            .sort_values("env_step", kind="stable")
-        )
+        rows = comparison.rows(cell, "train", "cost").query("env_step > 0").sort_values("env_step", kind="stable")
         rate = rows.groupby("seed")["value"].cumsum() / rows["env_step"]
         tables.append(curve_table(comparison, "cost_rate", cell, rows.assign(value=rate)))
     return _concatenate(tables)

@@ -20,9 +20,7 @@ MOST_THIN_LINES = 10
 """Up to so many seeds each run is drawn as a thin line."""
 
 
-def learning_curves(
-    comparison: Comparison, out_dir: Path, references: Mapping[str, Mapping[str, float]]
-) -> list[Path]:
+def learning_curves(comparison: Comparison, out_dir: Path, references: Mapping[str, Mapping[str, float]]) -> list[Path]:
     """Draw the number of sub-tasks completed at evaluation; return the files written."""
     table = learning_table(comparison, ["tasks_completed"], references)
     caption = curve_caption(comparison)
@@ -39,9 +37,7 @@ def learning_curves(
     return style.save(figure, table, caption, out_dir / f"{comparison.suite}-{comparison.scale}-learning")
 
 
-def task_curves(
-    comparison: Comparison, out_dir: Path, references: Mapping[str, Mapping[str, float]]
-) -> list[Path]:
+def task_curves(comparison: Comparison, out_dir: Path, references: Mapping[str, Mapping[str, float]]) -> list[Path]:
     """Draw the completion rate of each sub-task in a panel of its own; return the files written."""
     tasks = comparison.names("completed/")
     table = learning_table(comparison, [f"completed/{task}" for task in tasks], references)

@@ -19,9 +19,7 @@ _BAR = 0.13
 _DOT: Any = {"color": "0.15", "markersize": 2.4, "markerfacecolor": "white", "markeredgewidth": 0.6}
 
 
-def training_cost(
-    comparison: Comparison, out_dir: Path, references: Mapping[str, Mapping[str, float]]
-) -> list[Path]:
+def training_cost(comparison: Comparison, out_dir: Path, references: Mapping[str, Mapping[str, float]]) -> list[Path]:
     """Draw the share of training steps so far that violated a constraint; return the files written."""
     table = cost_rate_table(comparison, references)
     if table[table["series"] == "mean"].empty:
@@ -36,9 +34,7 @@ def training_cost(
     axes.set_ylabel("violating / all steps so far")
     axes.set_xlabel(STEPS_LABEL)
     style.label_references(axes, reference_values(table))
-    return style.save(
-        figure, table, caption, out_dir / f"{comparison.suite}-{comparison.scale}-training-cost"
-    )
+    return style.save(figure, table, caption, out_dir / f"{comparison.suite}-{comparison.scale}-training-cost")
 
 
 def evaluation_cost(comparison: Comparison, out_dir: Path) -> list[Path]:
@@ -77,6 +73,4 @@ def evaluation_cost(comparison: Comparison, out_dir: Path) -> list[Path]:
     axes.invert_yaxis()
     axes.set_xlim(left=0)
     axes.set_xlabel("violating steps per episode")
-    return style.save(
-        figure, table, caption, out_dir / f"{comparison.suite}-{comparison.scale}-evaluation-cost"
-    )
+    return style.save(figure, table, caption, out_dir / f"{comparison.suite}-{comparison.scale}-evaluation-cost")

@@ -65,9 +65,7 @@ def import_source(
         with new_set(out_dir) as writer:
             for item in islice(_read(source, env, seeds_tried, seed, keep_best), episodes):
                 if item.episode is not None:
-                    item.episode.provenance.update(
-                        env_id=env_id, env_kwargs=env_kwargs, env_version=env.version
-                    )
+                    item.episode.provenance.update(env_id=env_id, env_kwargs=env_kwargs, env_version=env.version)
                     writer.add(item.episode)
                 done.append(item.without_arrays())
                 on_progress(f"{item.name}: {item.note}")
@@ -91,9 +89,7 @@ def import_source(
     return report
 
 
-def _read(
-    source: str, env: ImitationEnv, seeds_tried: int, seed: int, keep_best: bool
-) -> Iterator[ImportedEpisode]:
+def _read(source: str, env: ImitationEnv, seeds_tried: int, seed: int, keep_best: bool) -> Iterator[ImportedEpisode]:
     if source.startswith("minari:"):
         return minari_dataset.read(source.removeprefix("minari:"), env)
     if source.startswith("d4rl:"):

@@ -79,9 +79,7 @@ def _load(path: Path) -> dict[str, np.ndarray]:
             keys = ("observations", "actions", "terminals")
             missing = [key for key in keys if not isinstance(file.get(key), h5py.Dataset)]
             if missing:
-                raise UserError(
-                    f"{path}: missing {', '.join(missing)}; it has {', '.join(file) or 'nothing'}"
-                )
+                raise UserError(f"{path}: missing {', '.join(missing)}; it has {', '.join(file) or 'nothing'}")
             data = {key: file[key][()] for key in keys}
             data["timeouts"] = file["timeouts"][()] if "timeouts" in file else np.zeros(len(data["actions"]))
     except OSError as error:
@@ -89,9 +87,7 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     rows = len(data["actions"])
     for key, columns in (("observations", _POSITIONS), ("actions", 9)):
         array = data[key]
-        enough = array.ndim == 2 and (
-            array.shape[1] >= columns if key == "observations" else array.shape[1] == 9
-        )
+        enough = array.ndim == 2 and (array.shape[1] >= columns if key == "observations" else array.shape[1] == 9)
         if not enough or len(array) != rows or not np.isfinite(array).all():
             raise UserError(
                 f"{path}: {key}: shape {array.shape}; needed: ({rows}, {columns}"

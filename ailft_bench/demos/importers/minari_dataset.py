@@ -51,9 +51,7 @@ def _load(dataset_id: str) -> Any:
     try:
         minari: Any = importlib.import_module("minari")
     except ImportError as error:
-        raise UserError(
-            f"minari:{dataset_id}: needs the package minari; pip install 'ailft-bench[minari]'"
-        ) from error
+        raise UserError(f"minari:{dataset_id}: needs the package minari; pip install 'ailft-bench[minari]'") from error
     try:
         return minari.load_dataset(dataset_id)
     except FileNotFoundError as error:

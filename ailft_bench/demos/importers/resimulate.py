@@ -23,9 +23,7 @@ from ailft_bench.errors import UserError
 from ailft_bench.seeding import branch_seed
 
 
-def read(
-    path: Path, env: ImitationEnv, seeds_tried: int, seed: int, keep_best: bool
-) -> Iterator[ImportedEpisode]:
+def read(path: Path, env: ImitationEnv, seeds_tried: int, seed: int, keep_best: bool) -> Iterator[ImportedEpisode]:
     """Yield the episodes of a file or directory, each simulated with up to ``seeds_tried`` noise seeds.
 
     Raises:

@@ -66,7 +66,5 @@ def _solved(qpos: np.ndarray, task: str) -> np.ndarray:
     """Return, for each row of qpos (rows, 30), whether upstream counts ``task`` as done."""
     from gymnasium_robotics.envs.franka_kitchen import kitchen_env as upstream
 
-    distance = np.linalg.norm(
-        qpos[:, upstream.OBS_ELEMENT_INDICES[task]] - upstream.OBS_ELEMENT_GOALS[task], axis=1
-    )
+    distance = np.linalg.norm(qpos[:, upstream.OBS_ELEMENT_INDICES[task]] - upstream.OBS_ELEMENT_GOALS[task], axis=1)
     return distance < upstream.BONUS_THRESH
