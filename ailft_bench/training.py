@@ -27,6 +27,7 @@ from ailft_bench.store import RunDirectory
 from algorithms.agent import Agent, Policy
 from algorithms.config import AgentConfig
 from algorithms.diagnostics import calibration
+from algorithms.frames import fold
 from algorithms.replay import Replay
 
 Phase = Literal["pretrain", "clone", "prefill", "online", "done"]
@@ -186,14 +187,12 @@ class Trainer:
         seed, episodes, occasion = self.spec.seed, self.spec.evaluation["episodes"], str(step)
         mean = evaluate(self.agent, self._eval_env, episodes, seed, occasion, False, should_stop)
         sampled = evaluate(self.agent, self._eval_env, episodes, seed, occasion, True, should_stop)
-        images, actions = (
-            torch.from_numpy(np.stack([getattr(episode, name) for episode in mean], axis=1))
-            for name in ("images", "actions")
-        )
+        frames = torch.from_numpy(np.stack([fold(episode.images) for episode in mean], axis=1))
+        actions = torch.from_numpy(np.stack([episode.actions for episode in mean], axis=1))
         generator = torch.Generator(self.agent.device).manual_seed(branch_seed(seed, "eval", occasion, "calibration"))
         metrics = averages(episode.metrics for episode in mean)
         metrics |= {f"sampled/{k}": v for k, v in averages(episode.metrics for episode in sampled).items()}
-        self._log("eval", metrics | calibration(self.agent, images, actions, generator))
+        self._log("eval", metrics | calibration(self.agent, frames, actions, generator))
         self.counters.evaluated_at = step
 
     def _log_pretraining(self, updates: int, budget: int) -> None:

@@ -21,6 +21,7 @@ from algorithms.actor import Actor
 from algorithms.config import AgentConfig
 from algorithms.critics import Critics
 from algorithms.discriminator import Discriminator
+from algorithms.frames import fold
 from algorithms.imagination import Rollout, imagine
 from algorithms.replay import Batch
 from algorithms.rssm import Latent, Posterior
@@ -86,7 +87,7 @@ class Agent:
         batch, expert = self._to_device(batch, expert)
         posterior, metrics = self._update_model(batch)
         expert_features, expert_actions = self._expert_pairs(batch, posterior, expert)
-        starts = self._draw_starts(batch.images.shape[0], batch.images.shape[1])
+        starts = self._draw_starts(batch.frames.shape[0], batch.frames.shape[1])
         with _frozen(self.model, self.critics):
             rollout = imagine(
                 self.config,
@@ -107,7 +108,7 @@ class Agent:
         return _to_floats(metrics)
 
     def _update_model(self, batch: Batch) -> tuple[Posterior, Metrics]:
-        loss, posterior, metrics = self.model.loss(batch.images, batch.actions, self.generator)
+        loss, posterior, metrics = self.model.loss(batch.frames, batch.actions, self.generator)
         self._step("model", loss, metrics)
         detached = Posterior(posterior.state.detach(), posterior.mean.detach(), posterior.std.detach())
         with torch.no_grad():
@@ -129,7 +130,7 @@ class Agent:
             )
         elif expert is not None:
             with torch.no_grad():
-                features = self.model.observe(expert.images, expert.actions, self.generator).state.features
+                features = self.model.observe(expert.frames, expert.actions, self.generator).state.features
             actions = expert.actions
         else:
             raise ValueError("a batch without expert rows needs an expert batch beside it")
@@ -157,7 +158,7 @@ class Agent:
         config, pairs = self.config, self.discriminator.pairs
         positives = pairs(expert_features, expert_actions).flatten(0, 1)
         imagined = pairs(rollout.features[:-1].detach(), rollout.actions[:-1].detach()).flatten(0, 1)
-        own = slice(batch.expert_rows if batch.expert_rows < batch.images.shape[1] else 0, None)
+        own = slice(batch.expert_rows if batch.expert_rows < batch.frames.shape[1] else 0, None)
         replayed = pairs(posterior.state.features[:-1, own], batch.actions[1:, own]).flatten(0, 1)
         negatives = {"model": imagined, "replay": replayed, "both": torch.cat([imagined, replayed])}
         metrics: Metrics = {}
@@ -249,7 +250,7 @@ class Agent:
 
         ``values`` and ``returns`` (N,) belong to the rollouts' first states at flat positions ``starts``.
         """
-        config, rows = self.config, batch.images.shape[1]
+        config, rows = self.config, batch.frames.shape[1]
         follows = starts >= rows
         after = starts[follows]
         features = posterior.state.select(after - rows).features
@@ -316,8 +317,8 @@ class Policy:
         self._action = torch.zeros(1, self._agent.action_size, device=self._agent.device)
 
     def act(self, image: np.ndarray) -> np.ndarray:
-        """Return the action (A,) for the next uint8 frame (S, S, 3) of the episode."""
-        frame = torch.from_numpy(image)[None].to(self._agent.device)
+        """Return the action (A,) for the next uint8 image (S, S, 3) of the episode."""
+        frame = torch.from_numpy(fold(image))[None].to(self._agent.device)
         with torch.no_grad():
             self._latent = self._agent.model.step(self._latent, self._action, frame, self._generator)
         self._action = self._agent.actor.act(self._latent.features, self._sample, self._generator)

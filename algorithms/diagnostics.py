@@ -10,7 +10,7 @@ from algorithms.agent import Agent
 
 
 @torch.no_grad()
-def calibration(agent: Agent, images: Tensor, actions: Tensor, generator: torch.Generator) -> dict[str, float]:
+def calibration(agent: Agent, frames: Tensor, actions: Tensor, generator: torch.Generator) -> dict[str, float]:
     """Compare disagreement with the true one-step latent error on episodes that no update has seen.
 
     The second term of eq. 1 is the model's error under the policy's own states; eq. 4 replaces it by the
@@ -19,8 +19,8 @@ def calibration(agent: Agent, images: Tensor, actions: Tensor, generator: torch.
 
     Args:
         agent: whose model is judged.
-        images: uint8 (T, B, S, S, 3).
-        actions: (T, B, A); each led to its image.
+        frames: folded uint8 (T, B, S/2, S/2, 12).
+        actions: (T, B, A); each led to its frame.
         generator: for the posterior samples.
 
     Returns:
@@ -29,9 +29,9 @@ def calibration(agent: Agent, images: Tensor, actions: Tensor, generator: torch.
         with the lowest and the highest disagreement, and the correlation.
     """
     errors, spreads = [], []
-    for column in range(images.shape[1]):  # one episode at a time bounds the memory of the encoder
+    for column in range(frames.shape[1]):  # one episode at a time bounds the memory of the encoder
         rows = slice(column, column + 1)
-        posterior = agent.model.observe(images[:, rows].to(agent.device), actions[:, rows].to(agent.device), generator)
+        posterior = agent.model.observe(frames[:, rows].to(agent.device), actions[:, rows].to(agent.device), generator)
         means = agent.model.rssm.prior_means(posterior.state.deter[1:])
         errors.append((means.mean(-2) - posterior.mean[1:]).square().mean(-1).sqrt())
         spreads.append(objectives.disagreement(means, agent.config.disagreement))

@@ -6,7 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-#: Decoder kernels (stride 2) by image size: each chain of transposed convolutions ends at exactly that size.
+from algorithms.frames import CHANNELS
+
+#: Kernels (stride 2) of the decoder's transposed convolutions by image size, the last of which, of kernel 6, is
+#: done on folded frames: each chain ends at exactly that size.
 _DECODER_KERNELS = {64: (5, 5, 6, 6), 84: (8, 4, 6, 6), 128: (5, 5, 5, 6, 6)}
 
 
@@ -20,50 +23,54 @@ def mlp(inputs: int, units: int, layers: int, outputs: int) -> nn.Sequential:
 
 
 class Encoder(nn.Module):
-    """Convolutions of kernel 4 and stride 2 on images scaled to [-0.5, 0.5] (Dreamer v1)."""
+    """Convolutions of kernel 4 and stride 2 on the image (Dreamer v1), the first of them on folded frames."""
 
     def __init__(self, image_size: int, depth: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        channels, size = 3, image_size
-        for level in range(len(_kernels(image_size))):
-            layers += [nn.Conv2d(channels, depth * 2 ** min(level, 3), 4, 2), nn.ReLU()]
-            channels, size = depth * 2 ** min(level, 3), (size - 4) // 2 + 1
-        self.layers = nn.Sequential(*layers)
+        channels, size = depth, image_size // 2 - 1
+        layers: list[nn.Module] = [nn.Conv2d(CHANNELS, depth, 2), nn.ReLU()]
+        for level in range(1, len(_kernels(image_size))):
+            outputs = depth * 2 ** min(level, 3)
+            layers += [nn.Conv2d(channels, outputs, 4, 2), nn.ReLU()]
+            channels, size = outputs, (size - 4) // 2 + 1
+        self.layers = _channels_last(layers)
         self.outputs = channels * size * size
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Embed scaled images (..., 3, S, S) as (..., outputs)."""
-        batch = images.shape[:-3]
-        return self.layers(images.flatten(0, -4)).flatten(1).unflatten(0, batch)
+    def forward(self, frames: Tensor) -> Tensor:
+        """Embed scaled frames (..., 12, S/2, S/2) as (..., outputs)."""
+        batch = frames.shape[:-3]
+        return self.layers(frames.flatten(0, -4)).flatten(1).unflatten(0, batch)
 
 
 class Decoder(nn.Module):
-    """From a latent state to the mean of a unit-variance Gaussian over the scaled image.
+    """From a latent state to the mean of a unit-variance Gaussian over the scaled, folded image.
 
     The first transposed convolution acts on a single pixel, so it and the linear layer before it, with no
-    activation between them, are one linear map.
+    activation between them, are one linear map; the last one acts on folded frames.
     """
 
     def __init__(self, inputs: int, image_size: int, depth: int) -> None:
         super().__init__()
-        first, *kernels = _kernels(image_size)
-        channels = depth * 2 ** min(len(kernels) - 1, 3)
+        first, *kernels, _ = _kernels(image_size)
+        channels = depth * 2 ** min(len(kernels), 3)
         self.linear = nn.Linear(inputs, channels * first * first)
-        self.shape = (channels, first, first)
+        self.shape = (first, first, channels)
         layers: list[nn.Module] = []
-        for level, kernel in enumerate(kernels):
-            last = level == len(kernels) - 1
-            outputs = 3 if last else depth * 2 ** max(len(kernels) - 2 - level, 0)
+        for level, kernel in reversed(list(enumerate(reversed(kernels)))):
+            outputs = depth * 2 ** min(level, 3)
             layers += [nn.ReLU(), nn.ConvTranspose2d(channels, outputs, kernel, 2)]
             channels = outputs
-        self.layers = nn.Sequential(*layers)
+        self.layers = _channels_last([*layers, nn.ReLU(), nn.Conv2d(channels, CHANNELS, 3, padding=2)])
 
     def forward(self, features: Tensor) -> Tensor:
-        """Decode (..., F) to (..., 3, S, S)."""
+        """Decode (..., F) to (..., 12, S/2, S/2)."""
         batch = features.shape[:-1]
-        first = self.linear(features.flatten(0, -2)).unflatten(1, self.shape)
-        return self.layers(first.contiguous(memory_format=torch.channels_last)).unflatten(0, batch)
+        first = self.linear(features.flatten(0, -2)).unflatten(1, self.shape).movedim(-1, 1)
+        return self.layers(first).unflatten(0, batch)
+
+
+def _channels_last(layers: list[nn.Module]) -> nn.Sequential:
+    return nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 class LayerNormGRUCell(nn.Module):

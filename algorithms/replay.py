@@ -2,7 +2,7 @@
 
 Directory::
 
-    frames.u8     (capacity, S, S, 3) uint8, row-major, sparse until written
+    frames.u8     (capacity, S/2, S/2, 12) uint8 folded frames, sparse until written
     actions.f32   (capacity, A) float32; actions[i] led to frames[i]
 
 The log is written by position and read through a read-only memory map, so that a full disk is an error
@@ -21,21 +21,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from algorithms.frames import CHANNELS, fold
+
 
 @dataclass(frozen=True)
 class Batch:
-    """Sequences, time first: uint8 ``images`` (T, B, S, S, 3); ``actions`` (T, B, A), each led to its image.
+    """Sequences, time first: folded uint8 ``frames`` (T, B, S/2, S/2, 12); ``actions`` (T, B, A) that led to them.
 
     The first ``expert_rows`` rows are expert sequences.
     """
 
-    images: Tensor
+    frames: Tensor
     actions: Tensor
     expert_rows: int
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on ``device``."""
-        return Batch(self.images.to(device), self.actions.to(device), self.expert_rows)
+        return Batch(self.frames.to(device), self.actions.to(device), self.expert_rows)
 
 
 class Replay:
@@ -44,7 +46,9 @@ class Replay:
     def __init__(self, directory: Path, capacity: int, image_size: int, action_size: int) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.capacity = capacity
-        self._frames = _Log(directory / "frames.u8", (capacity, image_size, image_size, 3), np.dtype(np.uint8))
+        self._frames = _Log(
+            directory / "frames.u8", (capacity, image_size // 2, image_size // 2, CHANNELS), np.dtype(np.uint8)
+        )
         self._actions = _Log(directory / "actions.f32", (capacity, action_size), np.dtype(np.float32))
         self._starts: list[int] = []
         self._size = 0
@@ -63,14 +67,14 @@ class Replay:
         self._demo_episodes += 1
 
     def add(self, image: np.ndarray, action: np.ndarray, first: bool) -> None:
-        """Append one frame (S, S, 3) and the action (A,) that led to it; ``first`` begins an episode.
+        """Append one image (S, S, 3) and the action (A,) that led to it; ``first`` begins an episode.
 
         Raises:
             OSError: if the disk is full; the log then is as it was.
         """
         if self._size == self.capacity:
             raise ValueError(f"replay is full at {self.capacity} frames")
-        self._frames.write(self._size, image)
+        self._frames.write(self._size, fold(image))
         self._actions.write(self._size, action)
         if first:
             self._starts.append(self._size)
@@ -90,11 +94,11 @@ class Replay:
         if rows > expert_rows:
             spans.append(self._draw(rng, rows - expert_rows, length, own, None))
         starts = np.concatenate(spans)
-        images, actions = (
+        frames, actions = (
             np.stack([log.read(start, start + length) for start in starts], axis=1)
             for log in (self._frames, self._actions)
         )
-        return Batch(torch.from_numpy(images), torch.from_numpy(actions), expert_rows)
+        return Batch(torch.from_numpy(frames), torch.from_numpy(actions), expert_rows)
 
     def flush(self) -> None:
         """Force all frames to the disk: call before a checkpoint that counts on them."""

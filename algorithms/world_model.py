@@ -6,8 +6,10 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from algorithms.config import AgentConfig
+from algorithms.frames import scale
 from algorithms.networks import Decoder, Encoder
 from algorithms.objectives import gaussian_kl
 from algorithms.rssm import RSSM, Latent, Posterior
@@ -16,7 +18,7 @@ Metrics = dict[str, Tensor]
 
 
 class WorldModel(nn.Module):
-    """Learns latent states from images and actions; no reward head, no discount head."""
+    """Learns latent states from frames and actions; no reward head, no discount head."""
 
     def __init__(self, config: AgentConfig, image_size: int, action_size: int) -> None:
         super().__init__()
@@ -34,22 +36,22 @@ class WorldModel(nn.Module):
         self.feature_size = config.stoch + config.deter
         self.decoder = Decoder(self.feature_size, image_size, config.depth)
 
-    def observe(self, images: Tensor, actions: Tensor, generator: torch.Generator) -> Posterior:
-        """Filter uint8 images (T, B, S, S, 3); ``actions[t]`` (T, B, A) led to ``images[t]``."""
-        return self.rssm.observe(self.encoder(scale(images)), actions, generator)
+    def observe(self, frames: Tensor, actions: Tensor, generator: torch.Generator) -> Posterior:
+        """Filter folded uint8 frames (T, B, S/2, S/2, 12); ``actions[t]`` (T, B, A) led to ``frames[t]``."""
+        return self.rssm.observe(self.encoder(scale(frames)), actions, generator)
 
-    def loss(self, images: Tensor, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, Posterior, Metrics]:
+    def loss(self, frames: Tensor, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, Posterior, Metrics]:
         """Return the negative ELBO a frame, in nats, and the posterior it was computed from.
 
-        The image's log probability is summed over pixels; the KL is balanced and has free nats on its mean
+        The frame's log probability is summed over pixels; the KL is balanced and has free nats on its mean
         over the batch, by configuration.
         """
-        config, scaled = self.config, scale(images)
+        config, scaled = self.config, scale(frames)
         posterior = self.rssm.observe(self.encoder(scaled), actions, generator)
-        shape = (len(images),) if not config.member_per_row else tuple(images.shape[:2])
+        shape = (len(frames),) if not config.member_per_row else tuple(frames.shape[:2])
         prior_mean, prior_std = self.rssm.prior(posterior.state.deter, self.rssm.draw_members(shape, generator))
-        error = (self.decoder(posterior.state.features) - scaled).square().sum((-3, -2, -1))
-        reconstruction = 0.5 * error.mean()
+        error = F.mse_loss(self.decoder(posterior.state.features), scaled, reduction="sum")
+        reconstruction = 0.5 * error / (scaled.shape[0] * scaled.shape[1])
         kl = gaussian_kl(posterior.mean, posterior.std, prior_mean, prior_std).mean()
         if config.kl_balance is None:
             kl_loss = kl.clamp(min=config.free_nats)
@@ -62,15 +64,10 @@ class WorldModel(nn.Module):
         loss = reconstruction + 0.5 * pixels * math.log(2 * math.pi) + config.kl_scale * kl_loss
         return loss, posterior, {"model/reconstruction": reconstruction, "model/kl": kl, "model/loss": loss}
 
-    def step(self, state: Latent, action: Tensor, image: Tensor, generator: torch.Generator) -> Latent:
-        """Filter one uint8 frame (B, S, S, 3) from the state before it and the action (B, A) that led to it."""
+    def step(self, state: Latent, action: Tensor, frame: Tensor, generator: torch.Generator) -> Latent:
+        """Filter one folded uint8 frame (B, S/2, S/2, 12), given the state before it and the action that led to it."""
         rssm = self.rssm
         deter = rssm.advance(state, action)
-        mean, std = rssm.infer(deter, rssm.posterior_embedding(self.encoder(scale(image))))
+        mean, std = rssm.infer(deter, rssm.posterior_embedding(self.encoder(scale(frame))))
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
         return Latent(mean + std * noise, deter)
-
-
-def scale(images: Tensor) -> Tensor:
-    """Return uint8 images (..., S, S, 3) as floats in [-0.5, 0.5], channels before rows: (..., 3, S, S)."""
-    return images.movedim(-1, -3).float() / 255 - 0.5

@@ -28,10 +28,10 @@ def config(**changes: Any) -> AgentConfig:
 def batch(settings: AgentConfig, seed: int = 0) -> Batch:
     rng = np.random.default_rng(seed)
     shape = (settings.sequence_length, settings.batch_size)
-    images = rng.integers(0, 256, (*shape, 64, 64, 3), dtype=np.uint8)
+    frames = rng.integers(0, 256, (*shape, 32, 32, 12), dtype=np.uint8)
     actions = rng.uniform(-1, 1, (*shape, ACTIONS)).astype(np.float32)
     expert_rows = round(settings.demo_batch_fraction * settings.batch_size)
-    return Batch(torch.from_numpy(images), torch.from_numpy(actions), expert_rows)
+    return Batch(torch.from_numpy(frames), torch.from_numpy(actions), expert_rows)
 
 
 def trained(settings: AgentConfig, updates: int = 2) -> tuple[Agent, list[dict[str, float]]]:
@@ -110,7 +110,7 @@ def rollout_gradients(target: str) -> dict[str, Tensor | None]:
     """Gradient, at an action in the middle of a rollout, of what the actor maximises."""
     settings = config(horizon=3)
     agent = Agent(settings, 64, ACTIONS, seed=0)
-    posterior = agent.model.observe(batch(settings).images, batch(settings).actions, agent.generator)
+    posterior = agent.model.observe(batch(settings).frames, batch(settings).actions, agent.generator)
     start = posterior.state.detach().select(torch.arange(4))
     rollout = imagine(settings, agent.model.rssm, agent.actor, start, agent.generator)
     pairs = agent.discriminator.pairs(rollout.features[:-1], rollout.actions[:-1])
@@ -159,7 +159,7 @@ def test_one_member_predicts_a_whole_time_step_and_is_redrawn() -> None:
     counts = torch.bincount(draws, minlength=5).float()
     assert (counts - 1000).abs().max() < 150
     assert (draws[1:] == draws[:-1]).float().mean().item() == pytest.approx(0.2, abs=0.03)
-    _, posterior, _ = agent.model.loss(batch(settings).images, batch(settings).actions, agent.generator)
+    _, posterior, _ = agent.model.loss(batch(settings).frames, batch(settings).actions, agent.generator)
     deter = posterior.state.deter
     chosen, _ = agent.model.rssm.prior(deter, torch.tensor([0, 1, 2, 3, 4, 0]))
     every = agent.model.rssm.prior_means(deter)
@@ -172,7 +172,7 @@ def test_data_loss_pairs_each_state_with_the_action_that_left_it() -> None:
     settings = config(horizon=2, entropy=0.0)
     agent = Agent(settings, 64, ACTIONS, seed=0)
     data = batch(settings)
-    _, posterior, _ = agent.model.loss(data.images, data.actions, agent.generator)
+    _, posterior, _ = agent.model.loss(data.frames, data.actions, agent.generator)
     length, rows = settings.sequence_length, settings.batch_size
     starts = torch.arange(length * rows)
     values, returns = torch.randn(length * rows), torch.randn(length * rows)
@@ -310,5 +310,5 @@ def test_every_image_size_is_learned_from(image_size: int) -> None:
     settings = config(sequence_length=3)
     agent = Agent(settings, image_size, ACTIONS, seed=0)
     small = batch(settings)
-    images = torch.zeros(3, settings.batch_size, image_size, image_size, 3, dtype=torch.uint8)
-    assert np.isfinite(agent.clone(dataclasses.replace(small, images=images), None, 1.0)["model/loss"])
+    frames = torch.zeros(3, settings.batch_size, image_size // 2, image_size // 2, 12, dtype=torch.uint8)
+    assert np.isfinite(agent.clone(dataclasses.replace(small, frames=frames), None, 1.0)["model/loss"])

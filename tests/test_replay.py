@@ -31,8 +31,8 @@ def filled(path: Path, lengths: tuple[int, ...] = (12, 30, 9), demos: int = 1) -
 
 def test_sequences_never_cross_an_episode_and_keep_actions_with_their_frames(tmp_path: Path) -> None:
     batch = filled(tmp_path).sample(np.random.default_rng(0), 300, 0, 9, own_only=False)
-    episodes, times = batch.images[:, :, 0, 0, 0].long(), batch.images[:, :, 0, 0, 1].long()
-    assert batch.images.shape == (9, 300, 64, 64, 3)
+    episodes, times = batch.frames[:, :, 0, 0, 0].long(), batch.frames[:, :, 0, 0, 1].long()
+    assert batch.frames.shape == (9, 300, 32, 32, 12)
     assert (episodes == episodes[0]).all()
     assert (times.diff(dim=0) == 1).all()
     assert (batch.actions[..., 0] == episodes).all()
@@ -42,7 +42,7 @@ def test_sequences_never_cross_an_episode_and_keep_actions_with_their_frames(tmp
 
 def test_start_positions_are_uniform_over_the_whole_log(tmp_path: Path) -> None:
     batch = filled(tmp_path).sample(np.random.default_rng(0), 20_000, 0, 9, own_only=False)
-    starts = batch.images[0, :, 0, 0, :2].long()
+    starts = batch.frames[0, :, 0, 0, :2].long()
     counts = np.unique(starts.numpy(), axis=0, return_counts=True)[1]
     assert len(counts) == 4 + 22 + 1
     expected = 20_000 / 27
@@ -51,14 +51,14 @@ def test_start_positions_are_uniform_over_the_whole_log(tmp_path: Path) -> None:
 
 def test_expert_rows_come_first_and_own_rows_are_the_agents(tmp_path: Path) -> None:
     batch = filled(tmp_path).sample(np.random.default_rng(0), 20, 8, 9, own_only=True)
-    episodes = batch.images[0, :, 0, 0, 0]
+    episodes = batch.frames[0, :, 0, 0, 0]
     assert (episodes[:8] == 0).all()
     assert (episodes[8:] > 0).all()
 
 
 def test_own_rows_fall_back_on_demonstrations_before_the_first_long_episode(tmp_path: Path) -> None:
     replay = filled(tmp_path, (12, 4), demos=1)
-    assert (replay.sample(np.random.default_rng(0), 6, 0, 9, own_only=True).images[0, :, 0, 0, 0] == 0).all()
+    assert (replay.sample(np.random.default_rng(0), 6, 0, 9, own_only=True).frames[0, :, 0, 0, 0] == 0).all()
 
 
 def test_too_long_sequences_are_refused(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_reopened_log_forgets_frames_after_the_saved_state(tmp_path: Path) -> No
     reopened.load_state_dict(state)
     after = reopened.sample(np.random.default_rng(3), 10, 2, 5, own_only=False)
     assert len(reopened) == 51
-    assert (after.images == before.images).all()
+    assert (after.frames == before.frames).all()
     assert (after.actions == before.actions).all()
 
 

@@ -7,6 +7,7 @@ from algorithms.agent import Agent
 from algorithms.config import PRESETS, AgentConfig
 from algorithms.diagnostics import calibration
 from algorithms.discriminator import Discriminator
+from algorithms.frames import fold, scale
 from algorithms.replay import Batch
 
 SMALL = AgentConfig.from_settings(
@@ -24,7 +25,7 @@ def moving_squares(rows: int, length: int, seed: int) -> Batch:
         for time in range(length):
             position = int(np.clip(position + (6 * actions[time, row, 0] if time else 0), 0, 52))
             images[time, row, 24:36, position : position + 12] = 255
-    return Batch(torch.from_numpy(images), torch.from_numpy(actions), rows)
+    return Batch(torch.from_numpy(fold(images)), torch.from_numpy(actions), rows)
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +49,14 @@ def test_imagined_squares_move_as_the_actions_say(
     agent, batch, _ = fitted
     rssm = agent.model.rssm
     with torch.no_grad():
-        state = agent.model.observe(batch.images[:3], batch.actions[:3], agent.generator).state
+        state = agent.model.observe(batch.frames[:3], batch.actions[:3], agent.generator).state
         current = state.select(torch.arange(8, 12))
         for time in range(3, 7):
             noise = torch.zeros(4, rssm.stoch)
             current, _ = rssm.imagine(current, batch.actions[time], torch.tensor(0), noise)
         image = agent.model.decoder(current.features)
-    truth = batch.images[6].movedim(-1, -3).float() / 255 - 0.5
-    still = batch.images[2].movedim(-1, -3).float() / 255 - 0.5
+    truth = scale(batch.frames[6])
+    still = scale(batch.frames[2])
     assert (image - truth).square().mean() < 0.5 * (image - still).square().mean()
 
 
@@ -63,14 +64,14 @@ def test_calibration_compares_disagreement_with_the_error_of_the_next_latent(
     fitted: tuple[Agent, Batch, list[dict[str, float]]],
 ) -> None:
     agent, batch, _ = fitted
-    result = calibration(agent, batch.images, batch.actions, torch.Generator().manual_seed(0))
+    result = calibration(agent, batch.frames, batch.actions, torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(0)
     errors, spreads = [], []
     with torch.no_grad():
-        for row in range(batch.images.shape[1]):
-            images, actions = batch.images[:, row : row + 1], batch.actions[:, row : row + 1]
-            posterior = agent.model.observe(images, actions, generator)
-            for time in range(1, len(images)):
+        for row in range(batch.frames.shape[1]):
+            frames, actions = batch.frames[:, row : row + 1], batch.actions[:, row : row + 1]
+            posterior = agent.model.observe(frames, actions, generator)
+            for time in range(1, len(frames)):
                 members = agent.model.rssm.prior_means(posterior.state.deter[time])[0].numpy()
                 truth = posterior.mean[time, 0].numpy()
                 errors.append(np.sqrt(np.mean((members.mean(0) - truth) ** 2)))
@@ -86,7 +87,7 @@ def test_calibration_compares_disagreement_with_the_error_of_the_next_latent(
 def test_calibration_of_a_single_member_is_zero_and_not_nan() -> None:
     settings = AgentConfig.from_settings(PRESETS["smoke"] | {"ensemble_size": 1})
     agent, batch = Agent(settings, 64, 1, seed=0), moving_squares(2, 5, seed=3)
-    result = calibration(agent, batch.images, batch.actions, agent.generator)
+    result = calibration(agent, batch.frames, batch.actions, agent.generator)
     assert result["disagreement/fresh"] == 0
     assert result["disagreement/calibration"] == 0
 
