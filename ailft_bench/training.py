@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from statistics import fmean
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ import torch
 
 from ailft_bench.demos.collection import Demonstrations
 from ailft_bench.demos.recording import make_env
+from ailft_bench.errors import UserError
 from ailft_bench.evaluation import Stopped, averages, evaluate
 from ailft_bench.score import EpisodeScore
 from ailft_bench.seeding import branch, branch_seed
@@ -69,6 +71,11 @@ class Trainer:
         self.agent = Agent(self.config, image_size, actions, branch_seed(spec.seed, "agent"), device)
         episodes = 1 + spec.env_steps // self._env.horizon
         frames = sum(len(episode.image) for episode in demonstrations.episodes) + spec.env_steps + episodes
+        checkpoint = run.latest_checkpoint()
+        if checkpoint and not run.has_replay:
+            raise UserError(
+                f"{run.path}: the replay of its checkpoint is gone; delete this folder to start the run again"
+            )
         self._replay = Replay(run.path / "replay", frames, image_size, actions)
         self._rng = np.random.default_rng(branch(spec.seed, "replay"))
         generator = torch.Generator(device).manual_seed(branch_seed(spec.seed, "acting"))
@@ -78,10 +85,8 @@ class Trainer:
         self._score = EpisodeScore()
         self._averages: dict[str, list[float]] = defaultdict(list)
         self._reported = 0.0
-        checkpoint = run.latest_checkpoint()
-        self.resumed_from = checkpoint and checkpoint[0]
         if checkpoint:
-            self._load(checkpoint[1] / "state.pt")
+            run.metrics.truncate(self._load(checkpoint[1] / "state.pt"))
         else:
             run.metrics.truncate(0)
             for episode in demonstrations.episodes:
@@ -121,9 +126,11 @@ class Trainer:
         Raises:
             StorageError: the disk is full or read-only; the previous checkpoint stays.
         """
+        started = time.perf_counter()
         self._pass_time()
         self._replay.flush()
         self.run.save_checkpoint(self.counters.env_step, lambda folder: torch.save(self._state(), folder / "state.pt"))
+        self._averages["time/checkpoint_s"].append(time.perf_counter() - started)
 
     def _tick(self) -> None:
         phase = self.phase
@@ -132,7 +139,7 @@ class Trainer:
             self.counters.pretrained += 1
             self._log_pretraining(self.counters.pretrained, self.config.pretrain_updates)
         elif phase == "clone":
-            self._learn(adversarial=False, bc_scale=1.0)
+            self._learn(adversarial=False, bc_scale=1.0, lr_scale=self.config.pretrain_lr_scale)
             self.counters.cloned += 1
             self._log_pretraining(self.counters.cloned, self.config.bc_pretrain)
         else:
@@ -145,7 +152,7 @@ class Trainer:
         self.counters.ticks += 1
         self._report_progress()
 
-    def _learn(self, adversarial: bool, bc_scale: float, train_actor: bool = True) -> None:
+    def _learn(self, adversarial: bool, bc_scale: float, train_actor: bool = True, lr_scale: float = 1.0) -> None:
         started = time.perf_counter()
         config = self.config
         rows, length, own_only = config.batch_size, config.sequence_length, not config.demos_in_replay
@@ -155,7 +162,7 @@ class Trainer:
         if adversarial:
             metrics = self.agent.update(batch, expert, train_actor)
         else:
-            metrics = self.agent.clone(batch, expert, bc_scale if train_actor else 0.0)
+            metrics = self.agent.clone(batch, expert, bc_scale if train_actor else 0.0, lr_scale)
         for name, value in metrics.items():
             self._averages[name].append(value)
         self._averages["time/update_s"].append(time.perf_counter() - started)
@@ -247,8 +254,17 @@ class Trainer:
             "metrics_size": self.run.metrics.size(),
         }
 
-    def _load(self, path: Path) -> None:
-        state = torch.load(path, map_location=self.agent.device, weights_only=False)
+    def _load(self, path: Path) -> int:
+        """Return to the moment of a checkpoint, and return the size that the metrics' file had then."""
+        try:
+            return self._restore(torch.load(path, map_location=self.agent.device, weights_only=False))
+        except (LookupError, TypeError, ValueError, AttributeError, EOFError, RuntimeError, UnpicklingError) as error:
+            raise UserError(
+                f"{path}: cannot go on from this checkpoint ({type(error).__name__}: {error}); if another version of "
+                "the code wrote it, go on with that one, or delete the run's folder to start it again"
+            ) from error
+
+    def _restore(self, state: dict[str, Any]) -> int:
         self.agent.load_state_dict(state["agent"])
         self._policy.load_state_dict(state["policy"])
         if state["env"] is not None:
@@ -260,4 +276,4 @@ class Trainer:
         self._replay.load_state_dict(state["replay"])
         self._rng.bit_generator.state = state["rng"]
         self._averages = defaultdict(list, state["averages"])
-        self.run.metrics.truncate(state["metrics_size"])
+        return int(state["metrics_size"])

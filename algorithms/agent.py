@@ -51,25 +51,29 @@ class Agent:
             "actor": self.actor,
         }
         rates = (config.model_lr, config.disc_lr, config.critic_lr, config.actor_lr)
+        self._rates = dict(zip(self._modules, rates, strict=True))
         self._optimizers = {
             name: torch.optim.AdamW(
                 [parameter for parameter in module.parameters() if parameter.requires_grad],
-                lr=rate,
+                lr=self._rates[name],
                 eps=config.adam_eps,
                 weight_decay=config.weight_decay,
                 fused=True,
             )
-            for (name, module), rate in zip(self._modules.items(), rates, strict=True)
+            for name, module in self._modules.items()
         }
 
-    def clone(self, batch: Batch, expert: Batch | None, bc_scale: float) -> dict[str, float]:
-        """Update the model on ``batch`` (eq. 2) and the actor by ``bc_scale`` x behaviour cloning, no more."""
+    def clone(self, batch: Batch, expert: Batch | None, bc_scale: float, lr_scale: float = 1.0) -> dict[str, float]:
+        """Update the model on ``batch`` (eq. 2) and the actor by ``bc_scale`` x behaviour cloning, no more.
+
+        ``lr_scale`` multiplies both learning rates.
+        """
         batch, expert = self._to_device(batch, expert)
-        posterior, metrics = self._update_model(batch)
+        posterior, metrics = self._update_model(batch, lr_scale)
         features, actions = self._expert_pairs(batch, posterior, expert)
         loss, cloning_metrics = self._cloning_loss(features, actions)
         if bc_scale > 0:
-            self._step("actor", bc_scale * loss, cloning_metrics)
+            self._step("actor", bc_scale * loss, cloning_metrics, lr_scale)
         self.updates += 1
         return _to_floats(metrics | cloning_metrics)
 
@@ -107,9 +111,9 @@ class Agent:
             self.critics.update_targets()
         return _to_floats(metrics)
 
-    def _update_model(self, batch: Batch) -> tuple[Posterior, Metrics]:
+    def _update_model(self, batch: Batch, lr_scale: float = 1.0) -> tuple[Posterior, Metrics]:
         loss, posterior, metrics = self.model.loss(batch.frames, batch.actions, self.generator)
-        self._step("model", loss, metrics)
+        self._step("model", loss, metrics, lr_scale)
         detached = Posterior(posterior.state.detach(), posterior.mean.detach(), posterior.std.detach())
         with torch.no_grad():
             data = objectives.disagreement(
@@ -240,7 +244,7 @@ class Agent:
             data_loss = self._critic_data_loss(batch, posterior, starts, values[0], targets[0])
             metrics["critic/data_loss"] = data_loss
             loss = loss + data_loss
-        self._step("critics", loss, metrics, label="critic")
+        self._step("critics", loss, metrics)
         return metrics
 
     def _critic_data_loss(
@@ -271,12 +275,14 @@ class Agent:
         steps = torch.arange(len(like), device=like.device, dtype=like.dtype)[:, None]
         return self.config.discount**steps if self.config.discount_weights else torch.ones_like(steps)
 
-    def _step(self, name: str, loss: Tensor, metrics: Metrics, label: str | None = None) -> None:
+    def _step(self, name: str, loss: Tensor, metrics: Metrics, lr_scale: float = 1.0) -> None:
         optimizer, module = self._optimizers[name], self._modules[name]
+        for group in optimizer.param_groups:
+            group["lr"] = lr_scale * self._rates[name]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(module.parameters(), self.config.grad_clip)
-        metrics[f"{label or name}/grad_norm"] = norm
+        metrics[f"{name.removesuffix('s')}/grad_norm"] = norm
         optimizer.step()
 
     def _to_device(self, batch: Batch, expert: Batch | None) -> tuple[Batch, Batch | None]:

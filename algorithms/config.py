@@ -102,6 +102,7 @@ class AgentConfig:
     disc_lr: float = 1e-4
     critic_lr: float = 3e-4
     actor_lr: float = 3e-4
+    pretrain_lr_scale: float = 1.0  # ours: multiplies the rates of model and actor in the bc_pretrain updates
     adam_eps: float = 1e-5
     weight_decay: float = 1e-6
     grad_clip: float = 100.0
@@ -165,7 +166,7 @@ _NONNEGATIVE = (
     "exploration_noise"
 )
 _FRACTIONS = "kl_balance demo_batch_fraction target_tau discount lam"
-_POSITIVE = "min_std actor_min_std actor_init_std adam_eps grad_clip"
+_POSITIVE = "pretrain_lr_scale min_std actor_min_std actor_init_std adam_eps grad_clip"
 _RANGES: dict[str, tuple[float, float]] = {
     "sequence_length": (2, math.inf),
     **{name: (1, math.inf) for name in _POSITIVE_INTEGERS.split()},
@@ -207,7 +208,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "imagination_starts": 150,
         "horizon": 8,
         "discount": 0.97,
+        "model_lr": 1.5e-4,
         "actor_lr": 1e-4,
+        "pretrain_lr_scale": 4.0,
         "actor_min_std": 0.05,
         "target_every": 1,
         "target_tau": 0.02,

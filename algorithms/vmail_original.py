@@ -37,6 +37,7 @@ METHOD = Method(
         "disc_lr": 8e-5,
         "critic_lr": 8e-5,
         "actor_lr": 8e-5,
+        "pretrain_lr_scale": 1.0,
         "weight_decay": 0.0,
         "exploration_noise": 0.3,
     },
