@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
-from ailft_bench import __version__
+from ailft_bench import __version__, cli_results
 from ailft_bench.cli_demos import demos
-from ailft_bench.cli_options import ResultsOption, ScaleOption, SetOption, parse_names, parse_seeds
+from ailft_bench.cli_options import (
+    ResultsOption,
+    ScaleOption,
+    SetOption,
+    is_suite_file,
+    parse_names,
+    parse_seeds,
+    suite_name,
+)
 from ailft_bench.errors import UserError
 from ailft_bench.terminal import console
-
-if TYPE_CHECKING:
-    from ailft_bench.suite import Suite
 
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 
@@ -43,6 +48,7 @@ app = typer.Typer(
     help="Benchmarks and ablations for model-based adversarial imitation learning from images.",
 )
 app.add_typer(demos, name="demos")
+cli_results.register(app)
 
 SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="A YAML file or a shipped suite's name.")]
 OptionalSuite = Annotated[
@@ -81,25 +87,27 @@ def run(
         typer.Option(help="Where to run; inline: in this process, for debuggers."),
     ] = "auto",
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at once. Default: as fits.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What a job asks of the cluster: a profile's name or file.")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Submit to SLURM and leave.")] = False,
     set_: SetOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print cells and costs; touch nothing.")] = False,
     results: ResultsOption = Path("results"),
 ) -> None:
     """Run what is missing of a suite; called again, it goes on."""
-    from ailft_bench import cells, launch, suite_file
+    from ailft_bench import cells, executors, launch, suite_file
 
-    if executor == "slurm":
-        raise UserError("--executor slurm: not available in this version; allowed: auto, local, inline")
-    loaded = suite_file.load(suite, set_ or [])
-    chosen = launch.choose_scale(loaded, scale)
+    loaded = suite_file.load(suite, set_ or [], try_environments=True)
+    where = executors.choose(executor, jobs, detach, profile)
+    chosen = launch.choose_scale(loaded, scale, where.has_gpu())
     specs = cells.expand(loaded, chosen, parse_names(algorithms), parse_seeds(seeds))
     out = console()
     launch.announce(out, loaded, chosen)
     if dry_run:
-        launch.dry_run(out, loaded, specs, results, jobs)
+        launch.dry_run(out, loaded, specs, results, where)
         return
-    where: launch.Executor = "inline" if executor == "inline" else "local"
-    raise typer.Exit(launch.run(out, loaded, specs, results, jobs, where))
+    raise typer.Exit(launch.run(out, loaded, specs, results, where))
 
 
 @app.command()
@@ -108,12 +116,32 @@ def status(suite: OptionalSuite = None, scale: ScaleOption = None, results: Resu
     from ailft_bench import status as statuses
     from ailft_bench import suite_file
 
-    loaded = suite_file.load(suite) if suite is not None and _is_suite_file(suite) else None
+    loaded = suite_file.load(suite) if suite is not None and is_suite_file(suite) else None
     found = statuses.collect(results, loaded.name if loaded else suite, scale)
     if loaded is not None and suite is not None:
         scales = sorted({cell.scale for cell in found} & set(loaded.scales))
         found += statuses.missing(loaded, scales, found, suite)
     statuses.show(console(), found)
+
+
+@app.command()
+def explain(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's directory, or (the beginning of) its id.")],
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Say what became of one run: verdict, place, attempts, last lines, and the command that reruns it."""
+    from ailft_bench import explain as explanations
+
+    explanations.show(console(), explanations.find(results, run))
+
+
+@app.command()
+def cancel(suite: SuiteArgument, scale: ScaleOption = None, results: ResultsOption = Path("results")) -> None:
+    """End the SLURM jobs of a suite, and nothing else; what they saved stays."""
+    from ailft_bench import slurm_watch
+
+    cancelled = slurm_watch.cancel(results, suite_name(suite), scale)
+    print(f"{len(cancelled)} jobs cancelled" if cancelled else "no jobs of this suite are queued or running")
 
 
 @app.command()
@@ -123,33 +151,16 @@ def plot(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: RESULTS/figures/SUITE.")] = None,
     results: ResultsOption = Path("results"),
 ) -> None:
-    """Draw learning curves and safety metrics as PNG and PDF, with the data of each figure beside it."""
+    """Draw all figures as PNG and PDF, with the data of each beside it."""
     from ailft_bench import figures
     from ailft_bench.references import load_references
     from ailft_bench.results import load_results, newest_suite
 
-    name = newest_suite(results) if suite is None else _suite_name(suite)
-    loaded = load_results(results, name, scale)
+    name = newest_suite(results) if suite is None else suite_name(suite)
+    loaded = load_results(results, name, scale, figures.is_drawn)
     known = load_references(loaded, results)
     for path in figures.plot(loaded, out or results / "figures" / name, known):
         print(path)
-
-
-@app.command()
-def export(
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.")],
-    suite: OptionalSuite = None,
-    scale: ScaleOption = None,
-    format_: Annotated[
-        Literal["parquet", "csv"] | None, typer.Option("--format", help="Default: as the file's suffix says.")
-    ] = None,
-    results: ResultsOption = Path("results"),
-) -> None:
-    """Write one tidy table: a row for each measurement of each run."""
-    from ailft_bench.results import load_results, write_table
-
-    loaded = load_results(results, None if suite is None else _suite_name(suite), scale)
-    print(write_table(loaded.metrics, out, format_))
 
 
 @app.command()
@@ -165,29 +176,6 @@ def doctor(results: ResultsOption = Path("results")) -> None:
         out.print(f"[{styles[finding.verdict]}]{finding.verdict:<5}[/]", end="")
         out.print(f"{finding.subject}: {finding.text}", markup=False)
     raise typer.Exit(1 if failed else 0)
-
-
-def _is_suite_file(suite: str) -> bool:
-    """Whether ``suite`` can be read: results may hold suites whose file is gone."""
-    from ailft_bench import suite_file
-
-    try:
-        suite_file.find(suite)
-    except UserError:
-        if Path(suite).suffix in (".yaml", ".yml"):
-            raise
-        return False
-    return True
-
-
-def _suite_name(suite: str) -> str:
-    """Return the name under which results of ``suite`` are kept."""
-    from ailft_bench import suite_file
-
-    if not _is_suite_file(suite):
-        return suite
-    loaded: Suite = suite_file.load(suite)
-    return loaded.name
 
 
 def main() -> None:

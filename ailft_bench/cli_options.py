@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from ailft_bench.errors import UserError
+from ailft_bench.suite import MAX_SEEDS
 
 ResultsOption = Annotated[
     Path,
-    typer.Option("--results", metavar="DIR", envvar="AILFT_RESULTS", help="Where runs and studies live."),
+    typer.Option("--results", metavar="DIR", envvar="AILFT_RESULTS", help="Where runs live."),
 ]
 ScaleOption = Annotated[
     str | None,
@@ -24,8 +25,17 @@ SetOption = Annotated[
 
 
 def parse_names(text: str | None) -> list[str]:
-    """Read ``a,b``; nothing given is an empty list."""
-    return [] if text is None else [name.strip() for name in text.split(",") if name.strip()]
+    """Read ``a,b``; nothing given is an empty list.
+
+    Raises:
+        UserError: no names, or one twice.
+    """
+    if text is None:
+        return []
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names or len(set(names)) != len(names):
+        raise UserError(f"--algorithms {text}: expected names, each once (conservative,vmail)")
+    return names
 
 
 def parse_seeds(text: str | None) -> list[int]:
@@ -43,11 +53,33 @@ def parse_seeds(text: str | None) -> list[int]:
         raise UserError(f"--seeds {text}: expected a number of seeds (5) or a list of seeds (0,3,7)")
     numbers = [int(part) for part in parts]
     if "," not in text:
-        if numbers[0] == 0:
-            raise UserError("--seeds 0: expected at least 1 seed (0, is the seed 0 alone)")
+        if not 0 < numbers[0] <= MAX_SEEDS:
+            raise UserError(f"--seeds {text}: expected 1 to {MAX_SEEDS} seeds ({text}, is the seed {text} alone)")
         return list(range(numbers[0]))
     if len(set(numbers)) != len(numbers):
         raise UserError(f"--seeds {text}: a seed is given twice")
     if max(numbers) >= 2**32:
         raise UserError(f"--seeds {text}: a seed is at most {2**32 - 1}")
     return numbers
+
+
+def is_suite_file(suite: str) -> bool:
+    """Whether ``suite`` can be read: results may hold suites whose file is gone."""
+    from ailft_bench import suite_file
+
+    try:
+        suite_file.find(suite)
+    except UserError:
+        if Path(suite).suffix in (".yaml", ".yml"):
+            raise
+        return False
+    return True
+
+
+def suite_name(suite: str) -> str:
+    """Return the name under which results of ``suite`` are kept."""
+    from ailft_bench import suite_file
+
+    if not is_suite_file(suite):
+        return suite
+    return suite_file.load(suite).name

@@ -42,7 +42,7 @@ def show_estimate(out: Console, found: Estimate, count: int, jobs: int) -> None:
     wall = found.work_s / max(1, min(jobs, count))
     out.print(
         f"to do: {count} cells, about {duration(wall)} with {jobs} at once ({found.basis}), "
-        f"about {size(found.disk_bytes)} of disk"
+        f"at most about {size(found.peak_bytes(min(jobs, count)))} of disk, {size(found.kept_bytes)} of it to stay"
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ailft_bench import durable, machine
+from ailft_bench import durable, machine, slurm_queue
 from ailft_bench.errors import UserError
 
 _LITTLE_SPACE = 5e9
@@ -112,7 +112,9 @@ def _slurm() -> Finding:
     sbatch = shutil.which("sbatch")
     if sbatch is None:
         return Finding("SLURM", "ok", "not found: runs stay on this machine")
-    return Finding("SLURM", "ok", f"found ({sbatch}); this version runs on this machine only")
+    if not slurm_queue.answers():
+        return Finding("SLURM", "warn", f"{sbatch} is here, but no controller answers: runs stay on this machine")
+    return Finding("SLURM", "ok", f"answers ({sbatch}): run uses it; --executor local does not")
 
 
 def _disk(results: Path) -> Finding:

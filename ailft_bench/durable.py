@@ -90,13 +90,28 @@ def write_bytes(path: Path, content: bytes, *, exclusive: bool = False, durable:
                 temporary.unlink()
 
 
+def copy_sparse(source: Path, target: Path) -> None:
+    """Copy a file without giving disk space to its holes. May raise ``OSError``."""
+    with open(source, "rb") as file, open(target, "wb") as copy:
+        while block := file.read(1 << 20):
+            if block.count(0) == len(block):
+                copy.seek(len(block), os.SEEK_CUR)
+            else:
+                copy.write(block)
+        copy.truncate()
+        copy.flush()
+        os.fsync(copy.fileno())
+
+
 def commit(temporary: Path, path: Path, *, exclusive: bool = False, durable: bool = True) -> bool:
     """Give a finished temporary file its name; see ``write_bytes``. May raise ``OSError``."""
     if exclusive:
         try:
             os.link(temporary, path)
         except FileExistsError:
-            return False
+            # A request that NFS repeats is refused although the first one succeeded.
+            if os.stat(temporary).st_nlink < 2:
+                return False
     else:
         os.replace(temporary, path)
     if durable:

@@ -20,11 +20,20 @@ _HORIZON = 280
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of work and bytes on the disk of a set of cells, and where the seconds come from."""
+    """Seconds of work and bytes on the disk of a set of cells, and where the seconds come from.
+
+    ``kept_bytes`` stay of all cells when they are done; the largest of them needs ``working_bytes`` more while it
+    runs: its replay, and a second checkpoint as long as the next one is written.
+    """
 
     work_s: float
-    disk_bytes: int
+    kept_bytes: int
+    working_bytes: int
     basis: str
+
+    def peak_bytes(self, at_once: int) -> int:
+        """Return the most that can be in use with so many workers at once."""
+        return self.kept_bytes + at_once * self.working_bytes
 
 
 def estimate(specs: Sequence[RunSpec], results: Path, presets: Sequence[str]) -> Estimate:
@@ -43,7 +52,9 @@ def estimate(specs: Sequence[RunSpec], results: Path, presets: Sequence[str]) ->
         total += mean(known) if known else _built_in_seconds(spec, preset)
     found = sum(map(len, measured.values()))
     basis = f"measured in {found} finished runs" if found else "rough: one core, nothing measured here yet"
-    return Estimate(total, sum(map(_disk_bytes, specs)), basis)
+    kept = sum(_checkpoint_bytes(spec.agent) for spec in specs)
+    working = max((_replay_bytes(spec) + _checkpoint_bytes(spec.agent) for spec in specs), default=0)
+    return Estimate(total, kept, working, basis)
 
 
 def _built_in_seconds(spec: RunSpec, preset: str) -> float:
@@ -54,12 +65,15 @@ def _built_in_seconds(spec: RunSpec, preset: str) -> float:
     return ENV_STEP_S * steps + UPDATE_S.get(preset, PAPER_UPDATE_S) * planned_updates(spec)
 
 
-def _disk_bytes(spec: RunSpec) -> int:
-    """Frames of the replay, and a checkpoint (twice, while the next one is written)."""
+def _replay_bytes(spec: RunSpec) -> int:
     size = spec.environment.get("image_size", 64)
     frames = spec.env_steps if spec.agent["online"] else 0
     frames += spec.demonstrations["episodes"] * _horizon(spec)
-    return 3 * size * size * frames + 2 * 3 * 4 * _parameters(spec.agent)
+    return 3 * size * size * frames
+
+
+def _checkpoint_bytes(agent: dict[str, Any]) -> int:
+    return 3 * 4 * _parameters(agent)
 
 
 def _horizon(spec: RunSpec) -> int:

@@ -2,15 +2,16 @@
 
 A lease is one small file that its holder refreshes. On the same machine the holder's process decides
 whether it is alive; from another machine a lease that was not refreshed for ``EXPIRES_AFTER_S`` is dead.
-A holder that was taken for dead (suspended, cut off from the network) finds out at its next write, because
-every durable write asks for the lease first: the last one to take it wins, and the other stops.
+Clocks of two machines differ, and jump: before such a lease is taken over it is watched, and a refresh
+proves its holder alive whatever the clocks say. A holder that was taken for dead (suspended, cut off from
+the network) finds out at its next write, because every durable write asks for the lease first: the last
+one to take it wins, and the other stops.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import socket
 import threading
 import time
 import uuid
@@ -20,6 +21,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
+from ailft_bench import machine
 from ailft_bench.durable import read_json, storage_errors, write_json
 from ailft_bench.errors import UserError
 
@@ -55,7 +57,12 @@ class Holder:
         """Whether the holder still works, as far as this machine can know."""
         if self.machine == _machine():
             return _process_start(self.pid) == self.started
-        return self.age_s < EXPIRES_AFTER_S
+        return abs(self.age_s) < EXPIRES_AFTER_S
+
+    @property
+    def surely_dead(self) -> bool:
+        """Whether its process has ended, and did not just fall silent on another machine."""
+        return self.machine == _machine() and not self.alive
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, last sign of life {max(self.age_s, 0):.0f} s ago"
@@ -70,11 +77,8 @@ class Lease:
 
     def holder(self) -> Holder | None:
         """Return the live holder, or None."""
-        content = read_json(self.path, strict=False)
-        if content is None:
-            return None
-        holder = Holder(**content)
-        return holder if holder.alive else None
+        holder = self._last_holder()
+        return holder if holder is not None and holder.alive else None
 
     @property
     def held_elsewhere(self) -> bool:
@@ -83,19 +87,22 @@ class Lease:
         return holder is not None and holder.token != self._token
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
+    def hold(self) -> Iterator[bool]:
         """Hold the lease during the block, refreshing it in the background.
+
+        The block is told whether it is alone for sure. It is not where the lease was taken over from another
+        machine that fell silent: its worker may still write to files that it has open.
 
         Raises:
             LeaseHeldError: another live worker holds it.
             StorageError: the folder cannot be written.
         """
-        self._acquire()
+        alone = self._acquire()
         stop = threading.Event()
         refresher = threading.Thread(target=self._refresh_until, args=(stop,), name="lease", daemon=True)
         refresher.start()
         try:
-            yield
+            yield alone
         finally:
             stop.set()
             refresher.join()
@@ -112,16 +119,24 @@ class Lease:
             if self._token is not None and self._is_ours():
                 self._write(self._token, durable=False)
 
-    def _acquire(self) -> None:
-        with self._lock():
-            holder = self.holder()
-            if holder is not None:
+    def _acquire(self) -> bool:
+        watched: Holder | None = None
+        while True:
+            with self._lock():
+                last = self._last_holder()
+                held = last is not None and (last.alive or watched not in (None, last))
+                if last is None or last.surely_dead or (last == watched and not held):
+                    self._token = uuid.uuid4().hex
+                    self._write(self._token, durable=True)
+                    return last is None or last.surely_dead
+            if held:
                 raise LeaseHeldError(
-                    f"{self.path.parent}: another worker is on this run ({holder}); "
+                    f"{self.path.parent}: another worker is on this run ({last}); "
                     "wait for it, or stop that process first"
                 )
-            self._token = uuid.uuid4().hex
-            self._write(self._token, durable=True)
+            # Not while the lock is held: its holder may be waiting for it to refresh the lease.
+            watched = last
+            time.sleep(2 * _refresh_interval_s())
 
     def _release(self) -> None:
         with suppress(OSError, UserError):
@@ -130,18 +145,26 @@ class Lease:
         self._token = None
 
     def _refresh_until(self, stop: threading.Event) -> None:
-        while not stop.wait(EXPIRES_AFTER_S / 6):
+        while not stop.wait(_refresh_interval_s()):
             # A full disk is reported by the next write of the worker itself.
             with suppress(UserError):
                 self.refresh()
 
-    def _is_ours(self) -> bool:
+    def _last_holder(self) -> Holder | None:
+        """Return the holder, dead or alive; a lease of another version of this program is none."""
         content = read_json(self.path, strict=False)
-        return content is not None and content["token"] == self._token
+        try:
+            return None if content is None else Holder(**content)
+        except TypeError:
+            return None
+
+    def _is_ours(self) -> bool:
+        holder = self._last_holder()
+        return holder is not None and holder.token == self._token
 
     def _write(self, token: str, *, durable: bool) -> None:
         pid = os.getpid()
-        holder = Holder(token, socket.gethostname(), _machine(), pid, _process_start(pid) or "", time.time())
+        holder = Holder(token, machine.node(), _machine(), pid, _process_start(pid) or "", time.time())
         write_json(self.path, asdict(holder), durable=durable)
 
     @contextmanager
@@ -153,11 +176,15 @@ class Lease:
             yield
 
 
+def _refresh_interval_s() -> float:
+    return EXPIRES_AFTER_S / 6
+
+
 @cache
 def _machine() -> str:
     boot = Path("/proc/sys/kernel/random/boot_id")
     if not boot.exists():
-        return socket.gethostname()
+        return machine.node()
     return f"{boot.read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
 
 

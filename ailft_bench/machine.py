@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import socket
 from pathlib import Path
+
+
+def node() -> str:
+    """Return the name of this machine; in a SLURM job, SLURM's name of the node."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def cores() -> int:

@@ -12,14 +12,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Literal
 
-from ailft_bench import machine
+from ailft_bench import machine, signals
 from ailft_bench.durable import StorageError, storage_errors
 from ailft_bench.store import RunDirectory
 
@@ -60,7 +59,7 @@ Command = Callable[[Path], Sequence[str]]
 class Ending:
     """How work on a run ended here: ``elsewhere`` means that another live worker holds it."""
 
-    state: Literal["done", "failed", "interrupted", "elsewhere"]
+    state: Literal["done", "failed", "interrupted", "elsewhere", "queued", "cancelled"]
     reason: str = ""
 
 
@@ -106,12 +105,13 @@ class Pool:
         self._devices = tuple(devices)
         self._grace_s = grace_s
         self._workers: list[_Worker] = []
-        self._stop_signals = 0
+        #: The signals to stop that came so far.
+        self.received: list[int] = []
 
     @property
     def stopping(self) -> bool:
-        """Whether SIGINT, SIGTERM or SIGHUP asked the pool to stop."""
-        return self._stop_signals > 0
+        """Whether a signal asked the pool to stop."""
+        return bool(self.received)
 
     @property
     def active(self) -> list[Path]:
@@ -127,12 +127,12 @@ class Pool:
         """Work on all of ``paths`` and return how each ended; those never started are ``interrupted``.
 
         A signal to stop passes SIGTERM on to the workers, which save a checkpoint and leave; those that
-        take longer than the grace, and all of them at a second signal, are killed.
+        take longer than the grace, and all of them at a second Ctrl-C, are killed.
         """
         waiting = list(reversed(paths))
         endings: dict[Path, Ending] = {path: Ending("interrupted", "not started") for path in paths}
         deadline: float | None = None
-        with self._stop_signals_counted():
+        with signals.noted() as self.received:
             try:
                 while self._workers or (waiting and not self.stopping):
                     while waiting and len(self._workers) < self.jobs and not self.stopping:
@@ -144,7 +144,7 @@ class Pool:
                     if self.stopping and deadline is None:
                         deadline = time.monotonic() + self._grace_s
                         self._signal_all(signal.SIGTERM)
-                    if deadline is not None and (self._stop_signals > 1 or time.monotonic() > deadline):
+                    if deadline is not None and (self.received.count(signal.SIGINT) > 1 or time.monotonic() > deadline):
                         self._signal_all(signal.SIGKILL)
                     on_poll()
                     if self._workers:
@@ -162,6 +162,7 @@ class Pool:
             environment["CUDA_VISIBLE_DEVICES"] = device
         guard = [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid())]
         with storage_errors(path), open(path / "log.txt", "ab") as log:
+            log_start = log.tell()
             process = subprocess.Popen(
                 [*guard, *self._command(path)],
                 stdin=subprocess.DEVNULL,
@@ -170,7 +171,7 @@ class Pool:
                 env=environment,
                 start_new_session=True,
             )
-            self._workers.append(_Worker(RunDirectory(path), process, device, log.tell(), time.time()))
+            self._workers.append(_Worker(RunDirectory(path), process, device, log_start, time.time()))
 
     def _least_used_device(self) -> str | None:
         used = [worker.device for worker in self._workers]
@@ -192,26 +193,13 @@ class Pool:
             reason = _reason(code, tail)
             # Where the disk is full, the reason is at least shown.
             with suppress(StorageError):
-                run.fail(reason, tail)
+                run.fail(reason, tail, "killed" if code < 0 else "exception")
             return Ending("failed", reason)
         return Ending("failed", failure.reason)
 
     def _signal_all(self, number: signal.Signals) -> None:
         for worker in self._workers:
             _signal_group(worker.process, number)
-
-    @contextmanager
-    def _stop_signals_counted(self) -> Iterator[None]:
-        def count(number: int, frame: FrameType | None) -> None:
-            self._stop_signals += 1
-
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        previous = {number: signal.signal(number, count) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

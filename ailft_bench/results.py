@@ -7,15 +7,15 @@ missing run is a row of ``Results.runs``, and its measurements up to the failure
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.dataset
 import pyarrow.parquet
 
 from ailft_bench.durable import commit, fsync, storage_errors, temporary_beside
@@ -58,6 +58,8 @@ RUN_COLUMNS = {
 }
 FORMATS = ("parquet", "csv")
 _CELL = ["suite", "scale", "algorithm", "variant"]
+_LABELS = [column.name for column in SCHEMA if pa.types.is_dictionary(column.type)]
+_MEASURED = ["phase", "env_step", "episode", "metric", "value", "wall_time_s"]
 #: What must be equal in runs that are averaged, besides the demonstrations.
 _SCIENCE = {"method", "environment", "env_steps", "evaluation", "agent"}
 
@@ -79,8 +81,13 @@ class Results:
     specs: dict[str, RunSpec] = field(default_factory=dict)
 
 
-def load_results(results_dir: Path, suite: str | None = None, scale: str | None = None) -> Results:
-    """Read all runs below ``results_dir``, or those of one suite and scale.
+def load_results(
+    results_dir: Path,
+    suite: str | None = None,
+    scale: str | None = None,
+    only: Callable[[str], bool] = lambda metric: True,
+) -> Results:
+    """Read all runs below ``results_dir``, or those of one suite and scale; of metrics, ``only`` those it says.
 
     Raises:
         UserError: no such suite or scale, no run at all, or a damaged file (named).
@@ -92,15 +99,14 @@ def load_results(results_dir: Path, suite: str | None = None, scale: str | None 
         # A folder that was copied holds the same run twice: the finished copy counts.
         if known is None or (known.state != "done" and run.state == "done"):
             found[run.key] = run
-    metrics = _read_metrics(list(found.values()))
-    by_run = metrics.groupby([*_CELL, "run_id"], observed=True, sort=False)
-    reached = by_run["env_step"].max().to_dict()
+    metrics, last_steps = _read_metrics(list(found.values()), only)
+    reached = dict(zip(found, last_steps, strict=True))
     superseded = _superseded(found.values())
     rows = [
         {
             **{name: getattr(run.spec, name) for name in ("run_id", *_CELL, "seed")},
             "state": run.state,
-            "env_steps": reached.get(key, 0),
+            "env_steps": reached[key],
             "budget": run.spec.env_steps,
             "superseded": key in superseded,
             "reason": run.reason,
@@ -178,6 +184,21 @@ class _Run:
         science = self.spec.model_dump(include=_SCIENCE)
         return json.dumps([science, self.spec.demonstrations.get("checksum")], sort_keys=True)
 
+    def measurements(self) -> pa.Table:
+        """Return what was measured, phase and metric as dictionaries.
+
+        Raises:
+            UserError: the result of a finished run is damaged.
+        """
+        if self.state != "done":
+            table = tidy(self.spec.model_dump(), self.directory.metrics.read()).cast(SCHEMA)
+            return table.select(_MEASURED)
+        path = self.directory.path / "result.parquet"
+        try:
+            return pa.parquet.ParquetFile(path, read_dictionary=["phase", "metric"]).read(_MEASURED)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"{path}: cannot be read: {error}; move its folder away to run it again") from error
+
     @property
     def reason(self) -> str:
         failure = self.directory.failure if self.state == "failed" else None
@@ -196,20 +217,64 @@ def _find(results_dir: Path, suite: str | None = None, scale: str | None = None)
     return found
 
 
-def _read_metrics(found: Sequence[_Run]) -> pd.DataFrame:
-    """Read the results of finished runs and the logs of the others into one frame."""
-    finished = [str(run.directory.path / "result.parquet") for run in found if run.state == "done"]
-    labels = [column.name for column in SCHEMA if pa.types.is_dictionary(column.type)]
-    options = pa.dataset.ParquetReadOptions(dictionary_columns=labels)
-    format = pa.dataset.ParquetFileFormat(read_options=options)
-    try:
-        tables = [pa.dataset.dataset(finished, schema=SCHEMA, format=format).to_table()]
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"a finished run cannot be read: {error}; move its folder away to run it again") from error
+def _read_metrics(found: Sequence[_Run], only: Callable[[str], bool]) -> tuple[pd.DataFrame, list[int]]:
+    """Read the results of finished runs and the logs of the others into one frame, and each run's last step.
+
+    Column by column and run by run: millions of rows are held once, and labels as small integers.
+    """
+    labels: dict[str, dict[str, int]] = {name: {} for name in ("metric", "phase")}
+    columns = {
+        name: _Column(np.int16 if name in labels else SCHEMA.field(name).type.to_pandas_dtype()) for name in _MEASURED
+    }
+    counts, last_steps = [], []
     for run in found:
-        if run.state != "done":
-            tables.append(tidy(run.spec.model_dump(), run.directory.metrics.read()).cast(SCHEMA))
-    return pa.concat_tables(tables).unify_dictionaries().to_pandas()
+        table = run.measurements()
+        metrics = table["metric"].combine_chunks()
+        wanted = np.array([only(name) for name in metrics.dictionary.to_pylist()], dtype=bool)
+        rows = np.flatnonzero(wanted[metrics.indices.to_numpy()]) if wanted.size else np.empty(0, np.int64)
+        counts.append(rows.size)
+        last_steps.append(int(table["env_step"].to_numpy().max(initial=0)))
+        for name, column in columns.items():
+            if name not in labels:
+                column.append(table[name].to_numpy()[rows])
+            elif rows.size:
+                known, coded = labels[name], table[name].combine_chunks()
+                codes = [known.setdefault(label, len(known)) for label in coded.dictionary.to_pylist()]
+                column.append(np.array(codes)[coded.indices.to_numpy()[rows]])
+    frame: dict[str, Any] = {}
+    for name in SCHEMA.names:
+        if name in columns:
+            values = columns.pop(name).finish()
+            frame[name] = _labelled(values, labels[name]) if name in labels else values
+        elif name in _LABELS:
+            known = {label: code for code, label in enumerate(dict.fromkeys(getattr(run.spec, name) for run in found))}
+            runs_codes = np.array([known[getattr(run.spec, name)] for run in found], np.int32)
+            frame[name] = _labelled(np.repeat(runs_codes, counts), known)
+        else:
+            frame[name] = np.repeat(np.array([getattr(run.spec, name) for run in found]), counts)
+    return pd.DataFrame(frame, copy=False), last_steps
+
+
+def _labelled(codes: np.ndarray, labels: Iterable[str]) -> Any:
+    return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(list(labels)))
+
+
+class _Column:
+    """An array that grows in place: many small pieces would take their memory twice."""
+
+    def __init__(self, kind: type[np.generic]) -> None:
+        self._array, self._used = np.empty(1024, kind), 0
+
+    def append(self, values: np.ndarray) -> None:
+        end = self._used + values.size
+        if end > self._array.size:
+            self._array.resize(max(end, 2 * self._array.size), refcheck=False)
+        self._array[self._used : end] = values
+        self._used = end
+
+    def finish(self) -> np.ndarray:
+        self._array.resize(self._used, refcheck=False)
+        return self._array
 
 
 def _superseded(found: Iterable[_Run]) -> set[tuple[str, ...]]:

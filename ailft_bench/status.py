@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from ailft_bench import slurm_queue
 from ailft_bench.cells import expand, fraction_done
 from ailft_bench.errors import UserError, nearest
+from ailft_bench.slurm_queue import Job, QueueUnknownError
 from ailft_bench.store import RunDirectory, RunSpec, runs
 from ailft_bench.suite import Suite
 from ailft_bench.terminal import STYLES
@@ -39,7 +42,8 @@ def collect(results: Path, suite: str | None = None, scale: str | None = None) -
     Raises:
         UserError: there are none.
     """
-    found = [_status(run) for run in runs(results, suite or "*", scale or "*")]
+    jobs = _jobs(results)
+    found = [_status(run, jobs.get(run.path)) for run in runs(results, suite or "*", scale or "*")]
     if not found:
         suites = {path.parents[2].name for path in results.glob("*/*/*/seed-*")}
         wanted = f" of suite {suite}" if suite else ""
@@ -76,10 +80,29 @@ def show(out: Console, cells: Sequence[CellStatus]) -> None:
         out.print(f"to go on: {command}", markup=False)
 
 
-def _status(run: RunDirectory) -> CellStatus:
-    spec, state, progress = run.spec, run.state, run.progress
+def _jobs(results: Path) -> dict[Path, Job]:
+    """Ask SLURM once for all cells; where it does not answer, the store alone is shown."""
+    try:
+        return slurm_queue.jobs(results)
+    except QueueUnknownError as error:
+        print(f"warning: {error}; SLURM's states are left out", file=sys.stderr)
+        return {}
+
+
+def _status(run: RunDirectory, job: Job | None) -> CellStatus:
+    try:
+        spec = run.spec
+    except UserError as error:
+        return _unreadable(run.path, str(error))
+    state, progress = str(run.state), run.progress
     holder = run.holder if state == "running" else None
     failure = run.failure if state == "failed" else None
+    reason = failure.reason.partition("\n")[0] if failure else ""
+    if job is not None and state in ("waiting", "failed"):
+        state = "queued" if job.live else state
+        reason = str(job) if job.live or not reason else reason
+    elif job is not None and state == "running":
+        reason = f"SLURM job {job.id}"
     fraction = fraction_done(spec, progress.env_step, progress.updates) if progress else 0.0
     return CellStatus(
         spec.suite,
@@ -89,13 +112,21 @@ def _status(run: RunDirectory) -> CellStatus:
         spec.run_id,
         state,
         1.0 if state == "done" else fraction,
-        holder.host if holder else failure.host if failure else "",
-        failure.reason.splitlines()[0] if failure and failure.reason else "",
-        _command(spec),
+        holder.host if holder else failure.host if failure else job.node if job and state == "queued" else "",
+        reason,
+        command(spec),
     )
 
 
-def _command(spec: RunSpec) -> str:
+def _unreadable(path: Path, reason: str) -> CellStatus:
+    suite, scale, label, folder = path.parts[-4:]
+    seed = folder.split("-")[1]
+    return CellStatus(
+        suite, scale, label, int(seed) if seed.isdigit() else -1, folder[-8:], "unreadable", 0.0, "", reason, ""
+    )
+
+
+def command(spec: RunSpec) -> str:
     """Return the command that started the run: it knows the ``--set`` values that make its identity."""
     command = str(spec.provenance.get("command", f"ailft-bench run {spec.suite} --scale {spec.scale}"))
     directory = spec.provenance.get("directory", os.getcwd())

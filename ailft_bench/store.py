@@ -3,7 +3,7 @@
 Layout of ``results/<suite>/<scale>/<algorithm>[+<variant>]/seed-<n>-<id8>/``::
 
     run.json         what the run is: configuration, provenance (``RunSpec``); written once
-    attempts.jsonl   one line a start: host, pid, time, SLURM ids, the step it resumed from
+    attempts.jsonl   one line a start: host, pid, time, SLURM ids, the checkpoint it resumed from
     metrics.jsonl    measurements, append-only
     progress.json    how far the live worker is, for displays only
     checkpoint/      <serial>-<step>/ with a ``done`` file in it; the highest serial is the newest
@@ -17,23 +17,21 @@ Layout of ``results/<suite>/<scale>/<algorithm>[+<variant>]/seed-<n>-<id8>/``::
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import socket
 import time
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ailft_bench import durable, provenance
-from ailft_bench.durable import StorageError, storage_errors
+from ailft_bench import durable, machine
+from ailft_bench.attempts import Attempts, Failure, Verdict
+from ailft_bench.checkpoints import Checkpoints
+from ailft_bench.durable import storage_errors
 from ailft_bench.errors import UserError
 from ailft_bench.lease import Holder, Lease
 from ailft_bench.metrics import MetricsLog, tidy
@@ -44,6 +42,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 State = Literal["done", "failed", "running", "waiting"]
+T = TypeVar("T")
 
 
 class RunSpec(BaseModel):
@@ -99,16 +98,6 @@ class Progress:
     time: float
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why an attempt failed: one line, and the end of its traceback or log."""
-
-    reason: str
-    tail: str
-    host: str
-    time: float
-
-
 class RunDirectory:
     """One run on disk: written by the worker that holds its lease, read by everybody."""
 
@@ -116,6 +105,8 @@ class RunDirectory:
         self.path = Path(path)
         self._lease = Lease(self.path / "lease.json")
         self.metrics = MetricsLog(self.path / "metrics.jsonl", self._lease.check)
+        self.attempts = Attempts(self.path / "attempts.jsonl")
+        self._checkpoints = Checkpoints(self.path / "checkpoint", self._lease.check)
 
     @classmethod
     def create(cls, results: Path, spec: RunSpec) -> RunDirectory:
@@ -144,6 +135,12 @@ class RunDirectory:
         content = durable.read_json(path)
         if content is None:
             raise UserError(f"{self.path}: not a run directory (it has no run.json)")
+        if not isinstance(content, dict) or content.get("schema") != SCHEMA_VERSION:
+            written = content.get("schema") if isinstance(content, dict) else None
+            raise UserError(
+                f"{path}: schema {written}, but this version of ailft-bench reads schema {SCHEMA_VERSION}; "
+                "use the version that wrote it, or another folder with --results"
+            )
         try:
             return RunSpec.model_validate(content)
         except ValidationError as error:
@@ -168,14 +165,12 @@ class RunDirectory:
     @property
     def failure(self) -> Failure | None:
         """Why the last attempt failed, if it did."""
-        content = durable.read_json(self.path / "failed.json")
-        return None if content is None else Failure(**content)
+        return _record(Failure, self.path / "failed.json")
 
     @property
     def progress(self) -> Progress | None:
         """How far the last worker came, if it said so."""
-        content = durable.read_json(self.path / "progress.json", strict=False)
-        return None if content is None else Progress(**content)
+        return _record(Progress, self.path / "progress.json")
 
     @property
     def wall_time_s(self) -> float | None:
@@ -183,31 +178,22 @@ class RunDirectory:
         content = durable.read_json(self.path / "done")
         return None if content is None else float(content["wall_time_s"])
 
-    def lease(self) -> AbstractContextManager[None]:
-        """Hold the run while the block works on it; see ``Lease.hold`` for what it raises."""
+    def lease(self) -> AbstractContextManager[bool]:
+        """Hold the run while the block works on it; see ``Lease.hold`` for what it yields and raises."""
         return self._lease.hold()
 
     def heartbeat(self) -> None:
         """Show a sign of life. ``lease()`` does so by itself."""
         self._lease.refresh()
 
-    def start_attempt(self, resumed_from: int | None, restarts: int = 0) -> None:
-        """Note that a worker starts, at the beginning or at the checkpoint of step ``resumed_from``."""
+    def start_attempt(self) -> None:
+        """Note that a worker starts, and clear away what the one before left half-written."""
         self._lease.check()
-        slurm = {key: value for key, value in os.environ.items() if key.startswith(("SLURM_JOB", "SLURM_ARRAY"))}
-        attempt = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "time": time.time(),
-            "slurm": slurm,
-            "restarts": restarts,
-            "resumed_from": resumed_from,
-            "provenance": provenance.collect(),
-        }
+        latest = self.latest_checkpoint()
+        self.attempts.add(latest and latest[1].name, self.failure)
         with storage_errors(self.path):
-            with open(self.path / "attempts.jsonl", "ab") as file:
-                file.write((json.dumps(attempt) + "\n").encode())
             (self.path / "failed.json").unlink(missing_ok=True)
+            self._remove_leftovers()
 
     def report_progress(self, phase: str, done: int, target: int, env_step: int, updates: int) -> None:
         """Replace ``progress.json``: cheap, and never needed to resume."""
@@ -215,46 +201,18 @@ class RunDirectory:
         durable.write_json(self.path / "progress.json", asdict(progress), durable=False)
 
     def save_checkpoint(self, step: int, write: Callable[[Path], None]) -> Path:
-        """Save a checkpoint: ``write`` fills the (empty) directory that it is given.
-
-        The older ones are removed once this one is complete. The checkpoint should hold
-        ``metrics.size()`` of the same moment.
-
-        Raises:
-            StorageError: the file system refused; the older checkpoint is still there.
-            LeaseLostError: another worker took over.
-        """
-        self._lease.check()
-        folder = self.path / "checkpoint"
-        temporary = folder / f".{uuid.uuid4().hex}.tmp"
-        with storage_errors(folder):
-            temporary.mkdir(parents=True)
-            try:
-                with _refusals_as_os_errors(temporary):
-                    write(temporary)
-                (temporary / "done").touch()
-                durable.fsync_tree(temporary)
-                self._lease.check()
-                complete = self._name_checkpoint(temporary, step)
-            except BaseException:
-                shutil.rmtree(temporary, ignore_errors=True)
-                raise
-            durable.fsync(folder)
-        for other in folder.iterdir():
-            if other.name < complete.name:
-                shutil.rmtree(other, ignore_errors=True)
-        return complete
+        """Save a checkpoint, which should hold ``metrics.size()``; see ``Checkpoints.save``."""
+        return self._checkpoints.save(step, write)
 
     def latest_checkpoint(self) -> tuple[int, Path] | None:
         """Return the step and directory of the newest complete checkpoint."""
-        complete = self._complete_checkpoints()
-        return (int(complete[-1].name.partition("-")[2]), complete[-1]) if complete else None
+        return self._checkpoints.latest()
 
-    def fail(self, reason: str, tail: str = "") -> None:
+    def fail(self, reason: str, tail: str = "", verdict: Verdict = "exception") -> None:
         """Note that this attempt failed, unless another live worker has the run by now."""
         if self._lease.held_elsewhere:
             return
-        failure = Failure(reason, tail, socket.gethostname(), time.time())
+        failure = Failure(reason, tail, machine.node(), time.time(), verdict)
         durable.write_json(self.path / "failed.json", asdict(failure))
 
     def finish(self) -> None:
@@ -278,6 +236,29 @@ class RunDirectory:
         summary = {"wall_time_s": rows[-1]["wall_time_s"] if rows else 0.0, "time": time.time()}
         durable.write_json(self.path / "done", summary, exclusive=True)
 
+    @property
+    def has_replay(self) -> bool:
+        """Whether the agent's frames are there."""
+        return any((self.path / "replay").glob("[!.]*"))
+
+    def detach_replay(self) -> None:
+        """Give the replay's files to this process alone: a silent worker may still have the old ones open."""
+        for path in (self.path / "replay").glob("[!.]*"):
+            copy = durable.temporary_beside(path)
+            with storage_errors(path):
+                durable.copy_sparse(path, copy)
+                durable.commit(copy, path)
+
+    def tidy_up(self) -> None:
+        """Free what a finished run does not need: its replay, and what killed workers left half-written."""
+        shutil.rmtree(self.path / "replay", ignore_errors=True)
+        self._remove_leftovers()
+
+    def _remove_leftovers(self) -> None:
+        for leftover in (*self.path.glob(".*.tmp"), *self.path.glob("replay/.*.tmp")):
+            leftover.unlink(missing_ok=True)
+        self._checkpoints.keep_newest()
+
     def table(self) -> pyarrow.Table:
         """Return the tidy table of what was measured so far (of a finished run: its result)."""
         import pyarrow.parquet
@@ -289,31 +270,14 @@ class RunDirectory:
     def _table_of_metrics(self) -> pyarrow.Table:
         return tidy(self.spec.model_dump(), self.metrics.read())
 
-    def _complete_checkpoints(self) -> list[Path]:
-        return sorted(done.parent for done in (self.path / "checkpoint").glob("[0-9]*-*/done"))
 
-    def _name_checkpoint(self, temporary: Path, step: int) -> Path:
-        """Give a complete checkpoint the next serial number: pretraining saves several at step 0."""
-        names = [path.name for path in temporary.parent.iterdir() if path.name[0].isdigit()]
-        serial = 1 + max((int(name.partition("-")[0]) for name in names), default=0)
-        target = temporary.parent / f"{serial:06d}-{step}"
-        os.rename(temporary, target)
-        return target
-
-
-@contextmanager
-def _refusals_as_os_errors(folder: Path) -> Iterator[None]:
-    """Let a full disk be an ``OSError`` again where a library hides it in one of its own exceptions.
-
-    ``torch.save`` raises a bare ``RuntimeError``; whether the disk is to blame is found out by writing.
-    """
+def _record(kind: type[T], path: Path) -> T | None:
+    """Read a small record; one of another version of this program counts as none."""
+    content = durable.read_json(path, strict=False)
     try:
-        yield
-    except (OSError, StorageError):
-        raise
-    except Exception:
-        (folder / "probe").write_bytes(bytes(1 << 16))
-        raise
+        return None if content is None else kind(**content)
+    except TypeError:
+        return None
 
 
 def _is_valid(result: Path) -> bool:

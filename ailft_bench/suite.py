@@ -21,7 +21,11 @@ from algorithms.config import AgentConfig
 from algorithms.methods import METHODS
 
 #: Folders of the results directory that are not suites.
-RESERVED_NAMES = ("demos", "figures", "reference", "references")
+RESERVED_NAMES = ("demos", "figures", "reference", "references", "slurm", "videos")
+
+
+#: More than anybody means: a number this large is a seed that was given as a number of seeds.
+MAX_SEEDS = 10_000
 
 
 def _folder_name(name: str) -> str:
@@ -37,13 +41,13 @@ def _suite_name(name: str) -> str:
 
 
 def _seed_list(seeds: object) -> object:
-    if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds > 0:
+    if isinstance(seeds, int) and not isinstance(seeds, bool) and 0 < seeds <= MAX_SEEDS:
         return tuple(range(seeds))
-    if isinstance(seeds, Sequence) and not isinstance(seeds, str) and seeds:
+    if isinstance(seeds, Sequence) and seeds and all(isinstance(seed, int) for seed in seeds):
         if len(set(seeds)) != len(seeds):
             raise ValueError("a seed is given twice")
         return tuple(seeds)
-    raise ValueError("expected a number of seeds (at least 1) or a list of seeds")
+    raise ValueError(f"expected a number of seeds (1 to {MAX_SEEDS}) or a list of seeds")
 
 
 Name = Annotated[str, AfterValidator(_folder_name)]

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import gymnasium
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from ailft_bench.demos.recording import make_env
 from ailft_bench.envs import environment_class
+from ailft_bench.envs.base import ImitationEnv
 from ailft_bench.errors import UserError, nearest
-from ailft_bench.suite import Demonstrations, Evaluation, Settings, Suite
+from ailft_bench.suite import Demonstrations, Environment, Evaluation, Settings, Suite
 from ailft_bench.yaml_file import Key, YamlFile
 from algorithms.config import PRESETS, AgentConfig, SettingError
 from algorithms.methods import METHODS
 
 
-def load(suite: str, assignments: Sequence[str] = ()) -> Suite:
+def load(suite: str, assignments: Sequence[str] = (), try_environments: bool = False) -> Suite:
     """Read a suite by path or shipped name, apply ``--set`` assignments, and check all of it.
+
+    ``try_environments`` makes every environment once, which takes a second: before work starts.
 
     Raises:
         UserError: names the file, line, key, bad value, what is allowed and the nearest match.
@@ -33,7 +37,7 @@ def load(suite: str, assignments: Sequence[str] = ()) -> Suite:
     except ValidationError as error:
         raise UserError("\n".join(_explain(file, details) for details in error.errors()[:5])) from error
     _check_scales(file, loaded)
-    _check_environment(file, loaded)
+    _check_environment(file, loaded, try_environments)
     _check_methods(file, loaded)
     _check_variants(file, loaded)
     _check_settings(file, loaded)
@@ -134,26 +138,49 @@ def _check_scales(file: YamlFile, suite: Suite) -> None:
                     raise UserError(_explain(file, details, prefix)) from error
 
 
-def _check_environment(file: YamlFile, suite: Suite) -> None:
-    """Check the environment's id, and the names of its arguments at every scale."""
+def _check_environment(file: YamlFile, suite: Suite, try_them: bool) -> None:
+    """Check the environment of every scale, so that no bad argument is found out by a worker."""
+    made = []
     for scale, size in suite.scales.items():
-        changes = size.environment
         environment = suite.at(scale).environment
+        if environment in made:
+            continue
+        made.append(environment)
+
+        def where(name: str, scale: str = scale, changes: Settings = size.environment) -> str:
+            inner: Key = ("scales", scale, "environment", name)
+            return file.where(inner if name in changes else ("environment", name))
+
         try:
             cls = environment_class(environment.id)
         except LookupError as error:
-            key: Key = ("scales", scale, "environment", "id") if "id" in changes else ("environment", "id")
             ours = [known for known in gymnasium.registry if known.startswith("ailft/")]
-            hint = nearest(environment.id, ours)
-            raise UserError(f"{file.where(key)}: no environment {environment.id!r}; {hint}") from error
-        parameters = inspect.signature(cls).parameters
-        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-            continue
-        for name in environment.kwargs:
-            if name not in parameters:
-                key = ("scales", scale, "environment", name) if name in changes else ("environment", name)
-                hint = nearest(name, parameters)
-                raise UserError(f"{file.where(key)}: {environment.id} has no argument {name!r}; {hint}")
+            raise UserError(f"{where('id')}: {error}; {nearest(environment.id, ours)}") from error
+        _check_arguments(environment, cls, where)
+        if try_them:
+            _try(environment, where)
+
+
+def _check_arguments(environment: Environment, cls: type[ImitationEnv], where: Callable[[str], str]) -> None:
+    parameters = inspect.signature(cls).parameters
+    hints = get_type_hints(cls.__init__)
+    takes_more = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    for name, value in environment.kwargs.items():
+        if name not in parameters and not takes_more:
+            hint = nearest(name, parameters)
+            raise UserError(f"{where(name)}: {environment.id} has no argument {name!r}; {hint}")
+        try:
+            TypeAdapter(hints.get(name, Any)).validate_python(value, strict=True)
+        except ValidationError as error:
+            raise UserError(f"{where(name)}: {value!r}: {error.errors()[0]['msg']}") from error
+
+
+def _try(environment: Environment, where: Callable[[str], str]) -> None:
+    try:
+        make_env(environment.id, environment.kwargs).close()
+    except (UserError, ValueError, TypeError) as error:
+        blamed = next((name for name in environment.kwargs if name in str(error)), "id")
+        raise UserError(f"{where(blamed)}: {error}") from error
 
 
 def _check_methods(file: YamlFile, suite: Suite) -> None:

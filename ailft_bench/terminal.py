@@ -8,8 +8,11 @@ STYLES = {
     "done": "green",
     "failed": "red",
     "running": "cyan",
+    "queued": "cyan",
     "elsewhere": "cyan",
+    "cancelled": "red",
     "interrupted": "yellow",
+    "unreadable": "red",
     "waiting": "yellow",
     "missing": "dim",
 }

@@ -1,29 +1,25 @@
 """The worker: works on one run directory until the run is done, fails, or is asked to stop.
 
-``python -m ailft_bench.worker RUN_DIRECTORY``; start and resume are the same command. SIGTERM, SIGINT and
-SIGUSR2 save a checkpoint at the next step and leave. Exit codes: 0 done, 1 failed (``failed.json`` says why),
-75 stopped or held by another worker: run it again to go on.
+``python -m ailft_bench.worker RUN_DIRECTORY``; start and resume are the same command. A signal to stop
+(``signals.STOP``) saves a checkpoint at the next step and leaves. Exit codes: 0 done, 1 failed
+(``failed.json`` says why), 75 stopped or held by another worker: run it again to go on.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
+from ailft_bench import signals
 from ailft_bench.demos.collection import Demonstrations, provide
 from ailft_bench.errors import UserError
 from ailft_bench.lease import LeaseHeldError, LeaseLostError
 from ailft_bench.store import RunDirectory
 
 EXIT_DONE, EXIT_FAILED, EXIT_TRY_AGAIN = 0, 1, 75
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 _TAIL_LINES = 20
 
 
@@ -38,9 +34,11 @@ def run_cell(path: Path) -> bool:
     run = RunDirectory(path)
     if run.state == "done":
         return True
-    with run.lease(), _stop_requested() as should_stop:
+    with run.lease() as alone, signals.noted() as received:
         try:
-            return _work(run, should_stop)
+            if not alone:
+                run.detach_replay()
+            return _work(run, lambda: bool(received))
         except LeaseLostError:
             raise
         except Exception as error:
@@ -55,8 +53,7 @@ def _work(run: RunDirectory, should_stop: Callable[[], bool]) -> bool:
 
     from ailft_bench.training import Trainer
 
-    checkpoint = run.latest_checkpoint()
-    run.start_attempt(checkpoint and checkpoint[0], int(os.environ.get("SLURM_RESTART_COUNT", "0")))
+    run.start_attempt()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     torch.set_flush_denormal(True)
     trainer = Trainer(run, _demonstrations(run), "cuda" if torch.cuda.is_available() else "cpu")
@@ -64,7 +61,7 @@ def _work(run: RunDirectory, should_stop: Callable[[], bool]) -> bool:
         return False
     trainer.save()
     run.finish()
-    shutil.rmtree(run.path / "replay", ignore_errors=True)
+    run.tidy_up()
     return True
 
 
@@ -79,22 +76,6 @@ def _demonstrations(run: RunDirectory) -> Demonstrations:
             f"{spec.demonstrations['checksum']}: they, the expert or mujoco changed since; start the suite anew"
         )
     return demonstrations
-
-
-@contextmanager
-def _stop_requested() -> Iterator[Callable[[], bool]]:
-    """Turn stop signals into a flag, so that the checkpoint is written between steps, never inside one."""
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
-    previous = {number: signal.signal(number, note) for number in _STOP_SIGNALS}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def main() -> int:

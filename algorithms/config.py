@@ -183,8 +183,8 @@ def _check_type(name: str, value: object, hint: Any) -> None:
             raise SettingError(name, value, ", ".join(map(str, options)))
         return
     kinds = typing.get_args(hint) or (hint,)
-    if type(value) not in kinds or (isinstance(value, float) and math.isnan(value)):
-        words = {int: "an integer", float: "a number", bool: "true or false", type(None): "null"}
+    if type(value) not in kinds or (isinstance(value, float) and not math.isfinite(value)):
+        words = {int: "an integer", float: "a finite number", bool: "true or false", type(None): "null"}
         raise SettingError(name, value, " or ".join(words[kind] for kind in kinds))
 
 

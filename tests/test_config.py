@@ -30,15 +30,16 @@ def test_what_defines_a_method_cannot_be_changed_under_its_name() -> None:
     [
         ("alpah", 1.0, "alpha"),
         ("alpha", -1.0, "at least 0"),
-        ("alpha", "3", "a number"),
-        ("alpha", float("nan"), "a number"),
+        ("alpha", "3", "a finite number"),
+        ("alpha", float("nan"), "a finite number"),
+        ("alpha", float("inf"), "a finite number"),
         ("depth", 1.5, "an integer"),
         ("depth", True, "an integer"),
         ("adversarial", 1, "true or false"),
         ("reward_form", "logits", "logit, prob, gail"),
         ("lam", 1.2, "0 to 1"),
         ("imagination_starts", 0, "at least 1"),
-        ("kl_balance", "no", "a number or null"),
+        ("kl_balance", "no", "a finite number or null"),
     ],
 )
 def test_bad_settings_say_what_is_allowed(key: str, value: object, allowed: str) -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 import os
@@ -249,3 +250,24 @@ def test_picture_of_another_kind_or_of_nothing_is_refused(tmp_path, made):
     with pytest.raises(UserError, match="0 episodes"):
         show([], tmp_path / "none.png")
     assert sets(tmp_path) == []
+
+
+def test_demonstrations_of_other_pictures_or_tasks_are_refused(tmp_path: Path) -> None:
+    made = make(PUSH, {"tasks": ["button"]}, 1, 0, tmp_path / "made")
+    asked = {"episodes": 1, "seed": 0, "cache": tmp_path / "cache"}
+    assert len(provide(PUSH, {"tasks": ["button"], "start_noise": 0.0}, str(made.directory), **asked).episodes) == 1
+    with pytest.raises(UserError, match="recorded with tasks"):
+        provide(PUSH, {}, str(made.directory), **asked)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    save_episode(foreign / "000.npz", dataclasses.replace(made.episodes[0], provenance={}))
+    with pytest.raises(UserError, match="demos import"):
+        provide(PUSH, {"tasks": ["button"]}, str(foreign), **asked)
+
+
+@pytest.mark.parametrize("content", ['{"a": 1}', "[1]", '{"files": {"absent.npz": "0"}}'])
+def test_damaged_manifest_is_named(tmp_path: Path, content: str) -> None:
+    made = make(PUSH, {}, 1, 0, tmp_path / "made")
+    (made.directory / "manifest.json").write_text(content)
+    with pytest.raises(UserError, match=r"manifest|absent"):
+        read_set(made.directory)

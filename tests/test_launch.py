@@ -15,6 +15,7 @@ from specs import write_suite
 from ailft_bench import cells, launch, suite_file
 from ailft_bench.durable import StorageError
 from ailft_bench.errors import UserError
+from ailft_bench.executors import Local
 from ailft_bench.pool import Command
 from ailft_bench.store import RunDirectory, RunSpec, runs
 from ailft_bench.suite import Suite
@@ -27,7 +28,7 @@ from ailft_bench.store import RunDirectory
 
 run = RunDirectory(Path(sys.argv[1]))
 with run.lease():
-    run.start_attempt(None)
+    run.start_attempt()
     if (run.path / "break").exists():
         raise ValueError("broken on purpose")
     run.metrics.append("eval", 200, 4, {"tasks_completed": 1.25}, 30.0)
@@ -50,7 +51,7 @@ class Launcher:
     def __call__(self, command: Command = worker) -> tuple[int, str]:
         text = io.StringIO()
         out = Console(file=text, width=200)
-        code = launch.run(out, self.suite, self.specs, self.results, jobs=2, command=command)
+        code = launch.run(out, self.suite, self.specs, self.results, Local(2, command))
         return code, text.getvalue()
 
     def directory(self, index: int) -> RunDirectory:
@@ -106,7 +107,7 @@ def test_cell_of_another_process_is_left_to_it(launcher: Launcher) -> None:
 
 def test_dry_run_writes_nothing_and_estimates(launcher: Launcher) -> None:
     text = io.StringIO()
-    launch.dry_run(Console(file=text, width=200), launcher.suite, launcher.specs, launcher.results, 2)
+    launch.dry_run(Console(file=text, width=200), launcher.suite, launcher.specs, launcher.results, Local(2))
     assert not launcher.results.exists()
     for spec in launcher.specs:
         assert spec.run_id in text.getvalue()
@@ -119,7 +120,7 @@ def test_estimate_learns_from_finished_runs(launcher: Launcher) -> None:
     launcher.specs = specs[:1]
     launcher()
     text = io.StringIO()
-    launch.dry_run(Console(file=text, width=200), launcher.suite, specs, launcher.results, 1)
+    launch.dry_run(Console(file=text, width=200), launcher.suite, specs, launcher.results, Local(1))
     assert "to do: 3 cells" in text.getvalue()
     assert "measured in 1 finished runs" in text.getvalue()
 
@@ -145,15 +146,15 @@ def test_read_only_folder_is_found_out_before_any_work(tmp_path: Path) -> None:
         subprocess.run(["umount", str(launcher.results)], check=True)
 
 
-def test_scale_is_chosen_by_the_machine(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scale_is_chosen_by_the_executor(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert launch.choose_scale(launcher.suite, None) == "cpu"
-    assert launch.choose_scale(launcher.suite, "smoke") == "smoke"
+    assert launch.choose_scale(launcher.suite, None, Local().has_gpu()) == "cpu"
+    assert launch.choose_scale(launcher.suite, "smoke", has_gpu=False) == "smoke"
     with pytest.raises(UserError, match="did you mean 'smoke'"):
-        launch.choose_scale(launcher.suite, "smokey")
+        launch.choose_scale(launcher.suite, "smokey", has_gpu=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with pytest.raises(UserError, match="paper, the default here: not in suite toy"):
-        launch.choose_scale(launcher.suite, None)
+        launch.choose_scale(launcher.suite, None, Local().has_gpu())
 
 
 def test_demonstrations_are_there_before_the_first_worker(launcher: Launcher) -> None:
@@ -162,3 +163,12 @@ def test_demonstrations_are_there_before_the_first_worker(launcher: Launcher) ->
     launcher(lambda path: [seen.append(cached.is_dir()) or sys.executable, "-c", WORKER, str(path)])
     assert seen == [True] * 4
     assert os.listdir(launcher.results / "demos") == [cached.name]
+
+
+def test_replay_that_a_killed_worker_left_behind_is_removed(launcher: Launcher) -> None:
+    launcher()
+    leftover = launcher.directory(0).path / "replay"
+    leftover.mkdir()
+    (leftover / "frames.u8").write_bytes(bytes(1000))
+    launcher()
+    assert not leftover.exists()

@@ -6,6 +6,7 @@ import pytest
 from synthetic_results import SyntheticRun, evaluation, write_all
 
 from ailft_bench.demos.collection import demonstrations_checksum, provide
+from ailft_bench.envs import environment_class
 from ailft_bench.errors import UserError
 from ailft_bench.references import NAMES, load_references, measure_references, provide_references
 from ailft_bench.results import load_results
@@ -20,7 +21,7 @@ def folder(tmp_path_factory):
     """A results folder with one run on the small environment."""
     demonstrations = RECIPE | {"checksum": demonstrations_checksum(ENV_ID, KWARGS, **RECIPE)}
     run = SyntheticRun("conservative", 0, {0: evaluation(1)}, {})
-    environment = {"id": ENV_ID, "version": 1, **KWARGS}
+    environment = {"id": ENV_ID, "version": environment_class(ENV_ID).version, **KWARGS}
     run = replace(run, environment=environment, demonstrations=demonstrations)
     results = tmp_path_factory.mktemp("results")
     return write_all(results, [run]), run.spec

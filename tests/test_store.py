@@ -192,12 +192,13 @@ def test_failure_is_kept_until_the_next_attempt(run: RunDirectory) -> None:
     assert run.failure is not None
     assert run.failure.reason == "ValueError: no"
     with run.lease():
-        run.start_attempt(resumed_from=40)
+        run.start_attempt()
         assert run.state == "running"
     assert run.state == "waiting"
-    attempt = json.loads((run.path / "attempts.jsonl").read_text())
-    assert attempt["resumed_from"] == 40
-    assert attempt["provenance"]["source_sha256"]
+    (attempt,) = run.attempts.read()
+    assert attempt.after is not None
+    assert attempt.after["reason"] == "ValueError: no"
+    assert attempt.provenance["source_sha256"]
 
 
 def test_second_worker_on_a_run_is_turned_away(run: RunDirectory) -> None:
@@ -265,7 +266,7 @@ from ailft_bench.store import RunDirectory
 run = RunDirectory(Path(sys.argv[1]))
 with run.lease():
     found = run.latest_checkpoint()
-    run.start_attempt(found and found[0])
+    run.start_attempt()
     step, size = 0, 0
     if found:
         step, size = map(int, (found[1] / "state").read_text().split())

@@ -81,7 +81,7 @@ def test_set_reaches_any_key_and_no_scale_changes_it_back(tmp_path: Path, assign
         ("name: toy", "name: demos", ["line 1", "choose another name"]),
         ("name: toy", "name: a/b", ["line 1", "it becomes a folder"]),
         ("seeds: 2", "seeds: [1, 1]", ["seeds", "twice"]),
-        ("seeds: 2", "seeds: -1", ["seeds", "at least 1"]),
+        ("seeds: 2", "seeds: -1", ["seeds", "1 to 10000"]),
         ("seeds: 2", "seeds: 2\nseeds: 3", ["line 13", 'duplicate key "seeds"']),
         ("  vmail: {}", "  vmail: {", ["line"]),
         (
@@ -118,7 +118,7 @@ def test_mistake_in_a_suite_is_named_with_its_line(tmp_path: Path, old: str, new
         ("name.first=x", ["name is a value"]),
         ("settings.alpha", ["expected key=value"]),
         ("settings.alpha=[1", ["not valid YAML"]),
-        ("settings.alpha=x", ["'x'", "a number"]),
+        ("settings.alpha=x", ["'x'", "a finite number"]),
     ],
 )
 def test_bad_assignment_is_named(tmp_path: Path, assignment: str, parts: list[str]) -> None:
@@ -149,3 +149,32 @@ def test_missing_suites_are_named() -> None:
 def test_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError, match="expected a mapping"):
         load(tmp_path, text=text)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "part"),
+    [
+        ("environment.image_size=65", "65 is not one of"),
+        ("environment.image_size=big", "valid integer"),
+        ("environment.horizon=10.5", "valid integer"),
+        ("environment.tasks=[puk]", "did you mean 'puck'"),
+        ("environment.start_noise=-1", "-1"),
+        ("seeds=[[1], [2]]", "a list of seeds"),
+        ("seeds=99999999999", "1 to 10000"),
+        ("settings.alpha=.inf", "a finite number"),
+        ("environment.id=no_such_module:My-v0", "cannot import no_such_module"),
+        ("scales.smoke.algorithms.bcc={alpha: 1}", "no algorithm 'bcc'"),
+    ],
+)
+def test_bad_value_is_refused_before_anything_runs(tmp_path: Path, assignment: str, part: str) -> None:
+    with pytest.raises(UserError) as error:
+        suite_file.load(str(write_suite(tmp_path, SUITE)), [assignment], try_environments=True)
+    assert part in str(error.value)
+    assert assignment.split("=")[0].rpartition(".")[2] in str(error.value)
+
+
+def test_scale_changes_an_algorithm_of_its_own(tmp_path: Path) -> None:
+    suite = load(tmp_path, "scales.smoke.algorithms.k1.alpha=9")
+    assert suite.agent("smoke", "k1", "default").alpha == 9
+    assert suite.agent("cpu", "k1", "default").alpha != 9
+    assert suite.agent("smoke", "conservative", "default").alpha != 9

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from streams import stream
 
 from ailft_bench.cells import expand
+from ailft_bench.errors import UserError
 from ailft_bench.evaluation import averages
 from ailft_bench.lease import LeaseHeldError
-from ailft_bench.metrics import Row
 from ailft_bench.store import RunDirectory
 from ailft_bench.suite_file import load
 from ailft_bench.worker import EXIT_DONE, EXIT_FAILED, EXIT_TRY_AGAIN, run_cell
@@ -22,8 +24,8 @@ from ailft_bench.worker import EXIT_DONE, EXIT_FAILED, EXIT_TRY_AGAIN, run_cell
 SUITES = Path(__file__).parent.parent / "suites"
 
 
-def prepare(results: Path, algorithm: str, *assignments: str) -> RunDirectory:
-    suite = load(str(SUITES / "quickstart.yaml"), assignments)
+def prepare(results: Path, algorithm: str, *assignments: str, suite_name: str = "quickstart") -> RunDirectory:
+    suite = load(str(SUITES / f"{suite_name}.yaml"), assignments)
     (spec,) = expand(suite, "smoke", [algorithm], [0])
     return RunDirectory.create(results, spec)
 
@@ -31,16 +33,6 @@ def prepare(results: Path, algorithm: str, *assignments: str) -> RunDirectory:
 def start(run: RunDirectory) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([sys.executable, "-m", "ailft_bench.worker", str(run.path)], env=environment)
-
-
-def stream(run: RunDirectory) -> list[Any]:
-    """The metrics without what a clock measured."""
-
-    def clean(row: Row) -> Any:
-        metrics = {name: value for name, value in row["metrics"].items() if not name.startswith("time/")}
-        return row["phase"], row["env_step"], row["episode"], metrics
-
-    return [clean(row) for row in run.metrics.read()]
 
 
 def wait_for(condition: Any, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
@@ -94,6 +86,58 @@ def test_killed_run_continues_to_the_same_metrics(undisturbed: RunDirectory, tmp
     assert start(run).wait() == EXIT_DONE
     assert stream(run) == stream(undisturbed)
     assert len((run.path / "attempts.jsonl").read_text().splitlines()) == 5
+
+
+#: The kitchen at smoke scale with one short task, so that the whole run takes seconds.
+SHORT_KITCHEN = (
+    "environment.tasks=[microwave]",
+    "environment.horizon=64",
+    "demonstrations.episodes=1",
+    "scales.smoke.env_steps=80",
+    "scales.smoke.checkpoint_every=10",
+    "evaluation.every=64",
+    "settings.prefill_steps=40",
+    "settings.pretrain_updates=10",
+    "settings.bc_pretrain=10",
+)
+
+
+@pytest.mark.slow
+def test_killed_kitchen_run_continues_to_the_same_metrics(tmp_path: Path) -> None:
+    whole = prepare(tmp_path / "whole", "conservative", *SHORT_KITCHEN, suite_name="kitchen")
+    run = prepare(tmp_path / "killed", "conservative", *SHORT_KITCHEN, suite_name="kitchen")
+    undisturbed = start(whole)
+    rng = random.Random(5)
+    for _ in range(2):
+        process = start(run)
+        before = run.latest_checkpoint()
+        wait_for(lambda before=before: run.latest_checkpoint() != before, process, 200)
+        time.sleep(rng.uniform(0, 0.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert run.state != "done"
+    assert start(run).wait() == EXIT_DONE
+    assert undisturbed.wait() == EXIT_DONE
+    assert stream(run) == stream(whole)
+    assert {row["phase"] for row in run.metrics.read()} == {"train", "eval"}
+    assert len(run.attempts.read()) == 3
+
+
+def test_resume_without_the_replay_is_refused(tmp_path: Path) -> None:
+    run = prepare(tmp_path, "bc")
+    assert run_cell(run.path)
+    (run.path / "done").unlink()
+    with pytest.raises(UserError, match="replay of its checkpoint is gone"):
+        run_cell(run.path)
+
+
+def test_checkpoint_of_another_version_is_a_message(tmp_path: Path) -> None:
+    run = prepare(tmp_path, "bc")
+    run.save_checkpoint(0, lambda folder: torch.save({"agent": {}}, folder / "state.pt"))
+    (run.path / "replay").mkdir()
+    (run.path / "replay" / "frames.u8").touch()
+    with pytest.raises(UserError, match="cannot go on from this checkpoint"):
+        run_cell(run.path)
 
 
 def test_asked_to_stop_saves_and_continues_to_the_same_metrics(undisturbed: RunDirectory, tmp_path: Path) -> None:

@@ -32,6 +32,9 @@ from ailft_bench.errors import UserError
 
 SCRIPTED = "scripted"
 
+#: Arguments of an environment in which demonstrations and learning must agree, where it has them.
+_PICTURE_ARGUMENTS = ("tasks", "rendering")
+
 Progress = Callable[[str], None]
 
 
@@ -164,6 +167,20 @@ def _check_count(episodes: int) -> None:
 
 
 def _check_fit(directory: Path, episode: Episode, env_id: str, env_kwargs: dict[str, Any]) -> None:
+    """Refuse episodes of other shapes, tasks or pictures: a discriminator would learn the renderer."""
+    recorded = episode.provenance.get("env_id")
+    if recorded is None:
+        raise UserError(
+            f"{directory}: recorded elsewhere (its episodes name no env_id), so its pictures are not "
+            f"those of {env_id}; draw it anew: ailft-bench demos import {directory} --env {env_id} --out NEW_DIRECTORY"
+        )
+    if recorded != env_id:
+        raise UserError(f"{directory}: demonstrations of {recorded}, not of {env_id}")
+    given = all_arguments(env_id, episode.provenance.get("env_kwargs", {}))
+    wanted = all_arguments(env_id, env_kwargs)
+    for name in _PICTURE_ARGUMENTS:
+        if given.get(name) != wanted.get(name):
+            raise UserError(f"{directory}: recorded with {name} {given.get(name)}, but {wanted.get(name)} is asked for")
     env = make_env(env_id, env_kwargs)
     try:
         for key, space in (("image", env.observation_space), ("action", env.action_space)):

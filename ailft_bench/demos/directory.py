@@ -101,7 +101,7 @@ def read_set(directory: Path, episodes: int | None = None) -> tuple[tuple[Episod
             manifest, or episodes whose images or actions differ in shape.
     """
     paths = episode_paths(directory, episodes)
-    expected = (read_json(directory / MANIFEST) or {}).get("files", {})
+    expected = _files_of_manifest(directory)
     loaded: list[Episode] = []
     hashes = []
     for path in paths:
@@ -124,8 +124,7 @@ def episode_paths(directory: Path, episodes: int | None = None) -> list[Path]:
     """
     if not directory.is_dir():
         raise UserError(f"{directory}: no such directory of demonstrations")
-    manifest = read_json(directory / MANIFEST)
-    names = sorted(manifest["files"]) if manifest else sorted(p.name for p in directory.glob("*.npz"))
+    names = sorted(_files_of_manifest(directory)) or sorted(path.name for path in directory.glob("*.npz"))
     if not names:
         raise UserError(f"{directory}: holds no episodes (*.npz)")
     if episodes is not None and len(names) < episodes:
@@ -134,8 +133,26 @@ def episode_paths(directory: Path, episodes: int | None = None) -> list[Path]:
 
 
 def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Return the SHA-256 of a file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+
+
+def _files_of_manifest(directory: Path) -> dict[str, str]:
+    """Return name -> hash of the set's files, empty where it has no manifest."""
+    manifest = read_json(directory / MANIFEST)
+    if manifest is None:
+        return {}
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict):
+        raise UserError(f"{directory / MANIFEST}: has no list of files; it was changed or damaged")
+    return files
 
 
 def hash_contents(hashes: Any) -> str:

@@ -54,7 +54,7 @@ class PushEnv(ImitationEnv):
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     constraints = ("hazard", "excessive_force", "boundary")
 
     def __init__(

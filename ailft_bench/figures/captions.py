@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from ailft_bench.figures.data import Comparison
-
-FEW_SEEDS = 5
-"""Up to so many seeds a bootstrap interval covers the truth less often than it says."""
+from ailft_bench.statistics import FEW_SEEDS
 
 _LINES = "Thick: mean over seeds, dotted where some seeds have not come so far; thin: seeds."
 
@@ -18,12 +16,9 @@ def curve_caption(comparison: Comparison) -> str:
     return " ".join([*parts, f"Bands: {_interval(comparison)}, pointwise.", *_missing(comparison)])
 
 
-def training_caption(comparison: Comparison) -> str:
-    """Return the caption of the figure of the cost rate in training."""
-    offline = _offline(comparison)
-    without = [f"Without {offline}: no environment steps."] if offline else []
-    what = "Share of the environment steps so far that violated a constraint, exploration included."
-    parts = [_subject(comparison), what, _LINES, *without]
+def training_caption(comparison: Comparison, what: str) -> str:
+    """Return the caption of a figure of ``what`` happens in training."""
+    parts = [_subject(comparison), what, _LINES, *_without_offline(comparison, True)]
     return " ".join([*parts, f"Bands: {_interval(comparison)}, pointwise.", *_missing(comparison)])
 
 
@@ -32,6 +27,26 @@ def final_caption(comparison: Comparison) -> str:
     parts = [_subject(comparison), "Final evaluation of finished runs.", _evaluation(comparison)]
     parts.append("Bars: mean over seeds; dots: seeds;")
     return " ".join([*parts, f"whiskers: {_interval(comparison)}.", *_missing(comparison)])
+
+
+MEANS = "Dots: means over seeds, small circles: seeds; intervals"
+
+
+def estimate_caption(comparison: Comparison, what: str, offline: bool = False, marks: str = MEANS) -> str:
+    """Return the caption of a figure of one number a run; ``offline``: without algorithms that take no steps."""
+    parts = [_subject(comparison), what, *_without_offline(comparison, offline), _evaluation(comparison)]
+    return " ".join([*parts, f"{marks}: {_interval(comparison)}.", *_missing(comparison)])
+
+
+def theory_caption(comparison: Comparison, what: str) -> str:
+    """Return the caption of a figure of what the theory asks to be measured."""
+    parts = [_subject(comparison), what, *_without_offline(comparison, True)]
+    return " ".join([*parts, f"Bands: {_interval(comparison)}, pointwise.", *_missing(comparison)])
+
+
+def _without_offline(comparison: Comparison, offline: bool) -> list[str]:
+    names = _offline(comparison)
+    return [f"Without {names}: no environment steps."] if offline and names else []
 
 
 def _subject(comparison: Comparison) -> str:

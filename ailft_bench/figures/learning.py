@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ailft_bench.figures import style
@@ -16,8 +17,6 @@ from ailft_bench.figures.captions import curve_caption
 from ailft_bench.figures.data import Cell, Comparison, finals, learning_table
 
 STEPS_LABEL = "environment steps of the agent\n(frames of demonstrations not counted)"
-MOST_THIN_LINES = 10
-"""Up to so many seeds each run is drawn as a thin line."""
 
 
 def learning_curves(comparison: Comparison, out_dir: Path, references: Mapping[str, Mapping[str, float]]) -> list[Path]:
@@ -37,13 +36,26 @@ def learning_curves(comparison: Comparison, out_dir: Path, references: Mapping[s
     return style.save(figure, table, caption, out_dir / f"{comparison.suite}-{comparison.scale}-learning")
 
 
+def success_curves(comparison: Comparison, out_dir: Path, references: Mapping[str, Mapping[str, float]]) -> list[Path]:
+    """Draw the share of evaluation episodes with all sub-tasks completed; return the files written."""
+    table = learning_table(comparison, ["success"], references)
+    caption = curve_caption(comparison)
+    figure = style.new_figure(comparison, caption, legend_handles(comparison, table), 2.0)
+    axes = figure.subplots()
+    draw_curves(axes, table, comparison)
+    style.label_steps(axes, comparison.budget)
+    axes.set_ylim(-0.03, 1.05)
+    axes.set_ylabel("success rate (all sub-tasks)")
+    axes.set_xlabel(STEPS_LABEL)
+    style.label_references(axes, reference_values(table))
+    return style.save(figure, table, caption, out_dir / f"{comparison.suite}-{comparison.scale}-success")
+
+
 def task_curves(comparison: Comparison, out_dir: Path, references: Mapping[str, Mapping[str, float]]) -> list[Path]:
     """Draw the completion rate of each sub-task in a panel of its own; return the files written."""
     tasks = comparison.names("completed/")
     table = learning_table(comparison, [f"completed/{task}" for task in tasks], references)
     caption = curve_caption(comparison)
-    columns = min(2, len(tasks))
-    rows = math.ceil(len(tasks) / columns)
     names = [name for name in style.REFERENCE_DASHES if name in set(table["algorithm"])]
     handles = legend_handles(comparison, table) + [
         Line2D(
@@ -56,22 +68,32 @@ def task_curves(comparison: Comparison, out_dir: Path, references: Mapping[str, 
         )
         for name in names
     ]
-    figure = style.new_figure(comparison, caption, handles, 1.25 * rows, label_below=STEPS_LABEL)
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for axes, task in zip(grid, tasks, strict=False):
-        panel = table[table["metric"] == f"completed/{task}"]
+    figure = style.new_figure(comparison, caption, handles, 1.25 * math.ceil(len(tasks) / 2), label_below=STEPS_LABEL)
+    grid = draw_panels(figure, {f"completed/{task}": task for task in tasks}, table, comparison, sharey=True)
+    grid[0].set_ylim(-0.04, 1.06)
+    grid[0].set_yticks([0, 0.5, 1])
+    for axes in grid[::2]:
+        axes.set_ylabel("completion rate")
+    return style.save(figure, table, caption, out_dir / f"{comparison.suite}-{comparison.scale}-tasks")
+
+
+def draw_panels(
+    figure: Figure, titles: Mapping[str, str], table: pd.DataFrame, comparison: Comparison, sharey: bool
+) -> list[Axes]:
+    """Draw the curves of several metrics, a panel each under its title, in up to two columns."""
+    columns = min(2, len(titles))
+    rows = math.ceil(len(titles) / columns)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=sharey, squeeze=False).ravel()
+    for axes, (metric, title) in zip(grid, titles.items(), strict=False):
+        panel = table[table["metric"] == metric]
         draw_curves(axes, panel, comparison)
         for name, value in reference_values(panel).items():
             style.draw_reference(axes, name, value)
-        axes.set_title(task)
-    for axes in grid[len(tasks) :]:
+        axes.set_title(title)
+    for axes in grid[len(titles) :]:
         axes.set_axis_off()
     style.label_steps(grid[0], comparison.budget)
-    grid[0].set_ylim(-0.04, 1.06)
-    grid[0].set_yticks([0, 0.5, 1])
-    for axes in grid[::columns]:
-        axes.set_ylabel("completion rate")
-    return style.save(figure, table, caption, out_dir / f"{comparison.suite}-{comparison.scale}-tasks")
+    return list(grid[: len(titles)])
 
 
 def draw_curves(axes: Axes, table: pd.DataFrame, comparison: Comparison) -> None:
@@ -85,10 +107,8 @@ def draw_curves(axes: Axes, table: pd.DataFrame, comparison: Comparison) -> None
                 axes.axhspan(low, high, color=colour, alpha=0.15, linewidth=0)
                 axes.axhline(value, color=colour, linestyle="-.", linewidth=1.4, zorder=3)
             continue
-        runs = own[own["series"] == "seed"].groupby("seed")
-        if runs.ngroups <= MOST_THIN_LINES:
-            for _, run in runs:
-                axes.plot(run["env_step"], run["value"], color=colour, linewidth=0.5, alpha=0.45, zorder=2)
+        for _, run in own[own["series"] == "seed"].groupby("seed"):
+            axes.plot(run["env_step"], run["value"], color=colour, linewidth=0.5, alpha=0.45, zorder=2)
         average = own[own["series"] == "mean"]
         steps, values = average["env_step"].to_numpy(float), average["value"].to_numpy()
         axes.fill_between(steps, average["low"], average["high"], color=colour, alpha=0.18, linewidth=0)
@@ -102,7 +122,7 @@ def draw_curves(axes: Axes, table: pd.DataFrame, comparison: Comparison) -> None
 def legend_handles(comparison: Comparison, table: pd.DataFrame) -> list[Line2D]:
     """Return a legend entry for each cell with how many of its seeds are in; cells without data say so."""
     colours = style.cell_colours(comparison.cells)
-    drawn = {Cell(*pair) for pair in table[["algorithm", "variant"]].itertuples(index=False)}
+    drawn = {Cell(*pair) for pair in table[["algorithm", "variant"]].drop_duplicates().itertuples(index=False)}
     return [
         Line2D(
             [],

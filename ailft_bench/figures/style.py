@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib import colors
+from matplotlib import colors, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -44,17 +44,18 @@ RC: Any = {
     "pdf.fonttype": 42,
 }
 
-# The colour-blind safe palette of Okabe and Ito; an algorithm has one colour in all figures.
+# The colour-blind safe palette of Okabe and Ito, its light blue, which is a shade of the blue, replaced by Paul
+# Tol's wine; an algorithm has one colour in all figures.
 COLOURS = {
     "conservative": "#0072B2",
     "vmail": "#E69F00",
     "bc": "#009E73",
     "cmil": "#D55E00",
     "vmail_original": "#CC79A7",
-    "no_ail": "#56B4E9",
+    "no_ail": "#882255",
 }
 # For algorithms of others: the muted palette of Paul Tol.
-_MORE_COLOURS = ("#332288", "#44AA99", "#882255", "#999933", "#AA4499", "#8C564B", "#DDCC77", "#000000")
+_MORE_COLOURS = ("#332288", "#44AA99", "#6699CC", "#999933", "#AA4499", "#8C564B", "#DDCC77", "#000000")
 # A variant is a shade of its algorithm: (towards, by how much).
 _SHADES = (("black", 0.4), ("white", 0.5), ("black", 0.65), ("white", 0.7), ("black", 0.2), ("white", 0.3))
 
@@ -100,7 +101,7 @@ def new_figure(
     ``panel_height`` is in inches and includes the panels' own labels.
     """
     lines = textwrap.wrap(caption, 60)
-    columns = 2 if max(len(str(handle.get_label())) for handle in handles) <= 26 else 1
+    columns = 2 if max((len(str(handle.get_label())) for handle in handles), default=0) <= 26 else 1
     title, legend = 0.2, 0.155 * math.ceil(len(handles) / columns) + 0.08
     text = (len(lines) + 0.7) * SMALL * 1.2 / 72
     below = text + 0.16 * len(label_below.splitlines())
@@ -169,12 +170,15 @@ def draw_reference(axes: Axes, name: str, value: float) -> None:
 
 
 def save(figure: Figure, table: pd.DataFrame, caption: str, stem: Path) -> list[Path]:
-    """Write the figure as PNG and PDF with the caption in their metadata, and its data as CSV beside them."""
+    """Write the figure as PNG with the caption in its metadata, and its data as CSV beside it.
+
+    Where matplotlib's ``savefig.format`` is ``pdf``, for print, there is a PDF too.
+    """
     paths = []
-    for suffix, metadata in (
-        (".png", {"Description": caption, "Software": None}),
-        (".pdf", {"Subject": caption, "CreationDate": None}),
-    ):
+    kinds: dict[str, dict[str, Any]] = {".png": {"Description": caption, "Software": None}}
+    if rcParams["savefig.format"] == "pdf":
+        kinds[".pdf"] = {"Subject": caption, "CreationDate": None}
+    for suffix, metadata in kinds.items():
         content = io.BytesIO()
         figure.savefig(content, format=suffix[1:], metadata=metadata)
         paths.append(stem.with_name(stem.name + suffix))

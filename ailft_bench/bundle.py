@@ -1,0 +1,163 @@
+"""Bundles: a study as one directory for a paper or a colleague, and its way back into a results folder.
+
+Layout::
+
+    results.parquet   every measurement, in the schema of ``export``
+    runs.csv          every run, those that failed or are missing included
+    figures/          PNG, PDF and the data behind each
+    tables/           headline, comparison, tasks, safety and runs in Markdown and LaTeX
+    runs/             run.json, metrics and result of every run: what ``import`` takes
+    suite.yaml        the suite, where its file was at hand
+    versions.txt      the versions of packages that the runs were made with, for pip
+    reproduce.sh      the commands from a checkout to these figures
+"""
+
+from __future__ import annotations
+
+import shutil
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ailft_bench import figures, tables
+from ailft_bench.durable import storage_errors, temporary_beside, write_bytes
+from ailft_bench.errors import UserError
+from ailft_bench.figures.data import Comparison, comparisons
+from ailft_bench.results import Results, write_table
+from ailft_bench.store import RunDirectory, RunSpec, runs
+
+#: What a run's folder takes along: everything but checkpoints, replay and locks.
+_KEPT = ("run.json", "attempts.jsonl", "metrics.jsonl", "failed.json", "result.parquet", "done")
+_TABLES = {
+    "headline": tables.headline,
+    "comparison": tables.against_baseline,
+    "tasks": tables.tasks,
+    "safety": tables.safety,
+    "runs": tables.runs,
+}
+
+
+def write_bundle(
+    results: Results, out: Path, references: figures.References | None = None, suite_file: Path | None = None
+) -> Path:
+    """Write a bundle of ``results`` to the new directory ``out``.
+
+    Raises:
+        UserError: ``out`` exists, nothing was evaluated, the runs are of scale smoke (plumbing, never a
+            result), or the file system refused.
+    """
+    if out.exists():
+        raise UserError(f"{out}: exists already; choose another directory or move it away")
+    if (results.runs["scale"] == "smoke").any():
+        raise UserError("scale 'smoke' proves the plumbing and is never a result: choose another with --scale")
+    partial = temporary_beside(out)
+    with storage_errors(out):
+        try:
+            for name in ("figures", "tables", "runs"):
+                (partial / name).mkdir(parents=True)
+            figures.plot(results, partial / "figures", references)
+            for comparison in comparisons(results):
+                _write_tables(comparison, partial / "tables")
+            write_table(results.metrics, partial / "results.parquet")
+            write_table(results.runs.drop(columns="directory"), partial / "runs.csv")
+            for directory in filter(None, results.runs["directory"]):
+                run = RunDirectory(Path(directory))
+                _copy(run.path, run.spec.directory(partial / "runs"))
+            if suite_file is not None:
+                shutil.copyfile(suite_file, partial / "suite.yaml")
+            specs = list(results.specs.values())
+            write_bytes(partial / "versions.txt", _versions(specs).encode())
+            script = partial / "reproduce.sh"
+            write_bytes(script, _script(specs, suite_file is not None).encode())
+            script.chmod(script.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+            partial.rename(out)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return out
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Runs that an import took, and those it refused with the reason."""
+
+    taken: list[Path]
+    refused: dict[Path, str]
+
+
+def import_bundle(bundle: Path, results_dir: Path) -> Imported:
+    """Take the runs of ``bundle`` into ``results_dir``; a run whose id is there already is refused.
+
+    Raises:
+        UserError: ``bundle`` is none, one of its runs is damaged, or the file system refused.
+    """
+    found = list(runs(bundle / "runs"))
+    if not found:
+        raise UserError(f"{bundle}: not a bundle: there is no run in {bundle / 'runs'}")
+    known = {run.spec.run_id: run.path for run in runs(results_dir)}
+    taken, refused = [], {}
+    for run in found:
+        if run.spec.run_id in known:
+            refused[run.path] = f"{run.spec.run_id} is there already: {known[run.spec.run_id]}"
+            continue
+        target = run.spec.directory(results_dir)
+        partial = temporary_beside(target)
+        with storage_errors(target):
+            try:
+                _copy(run.path, partial)
+                partial.rename(target)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+        known[run.spec.run_id] = target
+        taken.append(target)
+    return Imported(taken, refused)
+
+
+def _write_tables(comparison: Comparison, folder: Path) -> None:
+    for name, build in _TABLES.items():
+        table = build(comparison)
+        if not table.empty:
+            stem = f"{comparison.suite}-{comparison.scale}-{name}"
+            write_bytes(folder / f"{stem}.md", tables.to_markdown(table).encode())
+            write_bytes(folder / f"{stem}.tex", tables.to_latex(table).encode())
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.mkdir(parents=True)
+    for name in _KEPT:
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)
+
+
+def _versions(specs: Iterable[RunSpec]) -> str:
+    """Return pip's requirements; a package that the runs had in several versions is listed with all as comments."""
+    found: dict[str, set[str]] = {}
+    for spec in specs:
+        for name, version in (spec.provenance.get("packages") or {}).items():
+            if version is not None and name != "ailft-bench":
+                found.setdefault(name, set()).add(str(version))
+    lines = []
+    for name, versions in sorted(found.items()):
+        pins = [f"{name}=={version.partition('+')[0]}" for version in sorted(versions)]
+        lines += [pins[-1], *(f"# also: {pin}" for pin in pins[:-1])]
+    return "\n".join([*lines, ""])
+
+
+def _script(specs: list[RunSpec], has_suite: bool) -> str:
+    commits = sorted({str(spec.provenance["commit"]) for spec in specs if spec.provenance.get("commit")})
+    lines = ["#!/bin/sh", "# From a checkout of ailft-bench to the figures of this bundle.", "set -eu"]
+    lines += ['here=$(cd "$(dirname "$0")" && pwd)']
+    lines += [f"git checkout {commit}" for commit in commits[-1:]]
+    lines += [f"# some runs were made at commit {commit}" for commit in commits[:-1]]
+    if any(spec.provenance.get("dirty") for spec in specs):
+        lines.append("# the checkout had uncommitted changes when the runs were made")
+    lines.append('pip install -e . -r "$here/versions.txt"')
+    groups: dict[tuple[str, str], set[int]] = {}
+    for spec in specs:
+        groups.setdefault((spec.suite, spec.scale), set()).add(spec.seed)
+    for (name, scale), seeds in sorted(groups.items()):
+        suite = '"$here/suite.yaml"' if has_suite else name
+        numbers = ",".join(map(str, sorted(seeds)))
+        lines.append(f"ailft-bench run {suite} --scale {scale} --seeds {numbers},")
+        lines.append(f"ailft-bench plot {suite} --scale {scale}")
+    return "\n".join([*lines, ""])

@@ -1,0 +1,176 @@
+"""Commands that read results: ``report``, ``export``, ``import``, ``video``, ``eval``, ``compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ailft_bench.cli_options import ResultsOption, ScaleOption, suite_name
+from ailft_bench.errors import UserError
+from ailft_bench.terminal import console
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's directory, or (the beginning of) its id.")]
+SuiteName = Annotated[
+    str | None, typer.Argument(metavar="[SUITE]", help="A YAML file or a name. Default: all, or the newest.")
+]
+CheckpointOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="A folder of RUN/checkpoint. Default: the newest.")
+]
+SampleOption = Annotated[bool, typer.Option("--sample", help="Draw actions, as in training, instead of their mean.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    for name, command in (
+        ("report", report),
+        ("export", export),
+        ("import", import_),
+        ("video", video),
+        ("eval", evaluate),
+        ("compare", compare),
+    ):
+        app.command(name)(command)
+
+
+def report(
+    suite: SuiteName = None,
+    scale: ScaleOption = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Default: RESULTS/figures/SUITE.html.")] = None,
+    videos: Annotated[bool, typer.Option(help="Play and show episodes of the trained policies.")] = True,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Write one HTML page: figures, tables, statistics, videos, provenance."""
+    from ailft_bench import figures
+    from ailft_bench.references import load_references
+    from ailft_bench.report import write_report
+    from ailft_bench.results import load_results, newest_suite
+
+    name = newest_suite(results) if suite is None else suite_name(suite)
+    loaded = load_results(results, name, scale, figures.is_drawn)
+    shown = out or results / "figures" / f"{name}.html"
+    progress = console(stderr=True)
+    known = load_references(loaded, results)
+    print(write_report(loaded, shown, results, known, videos, lambda message: progress.print(message, markup=False)))
+
+
+def export(
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The file (with --bundle: the directory) to write.")],
+    suite: SuiteName = None,
+    scale: ScaleOption = None,
+    format_: Annotated[
+        Literal["parquet", "csv"] | None, typer.Option("--format", help="Default: as the file's suffix says.")
+    ] = None,
+    bundle: Annotated[bool, typer.Option("--bundle", help="Write figures, tables, runs and versions too.")] = False,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Write one tidy table, a row for each measurement of each run; or all that a paper needs."""
+    from ailft_bench.results import load_results, write_table
+
+    if bundle and format_ is not None:
+        raise UserError(f"--format {format_}: a bundle has its own formats; leave it out")
+    loaded = load_results(results, None if suite is None else suite_name(suite), scale)
+    if not bundle:
+        print(write_table(loaded.metrics, out, format_))
+        return
+    from ailft_bench import suite_file
+    from ailft_bench.bundle import write_bundle
+    from ailft_bench.references import load_references
+
+    names = set(loaded.runs["suite"])
+    file = None
+    if len(names) == 1:
+        try:
+            file = suite_file.find(suite or names.pop())
+        except UserError:
+            file = None
+    print(write_bundle(loaded, out, load_references(loaded, results), file))
+
+
+def import_(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A directory that export --bundle wrote.")],
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Take the runs of a colleague's bundle into the results; a run that is there already is refused."""
+    from ailft_bench.bundle import import_bundle
+
+    imported = import_bundle(bundle, results)
+    for path in imported.taken:
+        print(path)
+    for path, reason in imported.refused.items():
+        print(f"refused: {path.name}: {reason}")
+    print(f"{len(imported.taken)} runs taken, {len(imported.refused)} refused")
+    raise typer.Exit(1 if imported.refused else 0)
+
+
+def video(
+    run: RunArgument,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help=".webp or .gif. Default: RUN.webp here.")] = None,
+    checkpoint: CheckpointOption = None,
+    sample: SampleOption = False,
+    episode: Annotated[int, typer.Option(min=0, help="Which of the evaluation's episodes.")] = 0,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Watch a trained policy: write one episode as an animation."""
+    from ailft_bench.explain import find
+    from ailft_bench.policies import load_policy, write_video
+
+    found = find(results, run)
+    policy = load_policy(found, checkpoint)
+    played = policy.play(episode + 1, str(policy.env_step), sample)[episode]
+    spec = found.spec
+    print(write_video(played, out or Path(f"{spec.suite}-{spec.label}-seed-{spec.seed}-{policy.env_step}.webp")))
+    console().print(f"{played.metrics['tasks_completed']:.0f} sub-tasks completed", markup=False)
+
+
+def evaluate(
+    run: RunArgument,
+    episodes: Annotated[int, typer.Option(min=1, help="How many episodes.")] = 20,
+    checkpoint: CheckpointOption = None,
+    sample: SampleOption = False,
+    occasion: Annotated[
+        str, typer.Option(metavar="NAME", help="Names the start states; a step repeats the evaluation made there.")
+    ] = "again",
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Evaluate a trained policy again, on start states that it has not been evaluated on; writes nothing."""
+    from rich.table import Table
+
+    from ailft_bench.evaluation import averages
+    from ailft_bench.explain import find
+    from ailft_bench.policies import load_policy
+    from ailft_bench.statistics import proportion_interval
+
+    found = find(results, run)
+    policy = load_policy(found, checkpoint)
+    played = [episode.metrics for episode in policy.play(episodes, occasion, sample)]
+    table = Table("metric", "mean", "lowest", "highest", box=None, pad_edge=False)
+    for name, mean in averages(played).items():
+        values = [metrics[name] for metrics in played]
+        table.add_row(name, f"{mean:.3f}", f"{min(values):g}", f"{max(values):g}")
+    out = console()
+    out.print(f"{found.spec.label} seed {found.spec.seed}, checkpoint of step {policy.env_step:,}", markup=False)
+    out.print(table)
+    successes = round(sum(metrics["success"] for metrics in played))
+    low, high = proportion_interval(successes, episodes)
+    out.print(f"success of this one policy: {successes} of {episodes}, 95 % Wilson interval {low:.2f} to {high:.2f}")
+
+
+def compare(run_a: RunArgument, run_b: RunArgument, results: ResultsOption = Path("results")) -> None:
+    """Say what differs between two runs: configuration, code, versions and machine."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from ailft_bench.differences import compare as differences
+    from ailft_bench.explain import find
+
+    first, second = find(results, run_a), find(results, run_b)
+    found = differences(first, second)
+    if not found:
+        print("no difference in configuration, code, versions or machine")
+        return
+    table = Table("", "", first.spec.run_id, second.spec.run_id, box=None, pad_edge=False)
+    for difference in found:
+        table.add_row(*(Text(part) for part in difference))
+    console().print(table)

@@ -1,0 +1,102 @@
+"""Trained policies: an agent and its environment rebuilt from a run's checkpoint, to watch and to evaluate.
+
+Nothing of the run is written or locked: a run that is still training can be watched too.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from PIL import Image
+
+from ailft_bench.demos.recording import make_env
+from ailft_bench.durable import write_bytes
+from ailft_bench.envs import environment_class
+from ailft_bench.envs.base import ImitationEnv
+from ailft_bench.errors import UserError, nearest
+from ailft_bench.evaluation import EvaluatedEpisode, evaluate
+from ailft_bench.store import RunDirectory
+from algorithms.agent import Agent
+from algorithms.config import AgentConfig
+
+VIDEO_FORMATS = {".gif": "GIF", ".webp": "WEBP"}
+_FRAME_MS = 60
+
+
+@dataclass(frozen=True)
+class TrainedPolicy:
+    """A policy, the environment it was trained in, and the environment step of its checkpoint."""
+
+    agent: Agent
+    env: ImitationEnv
+    env_step: int
+    seed: int
+
+    def play(self, episodes: int, occasion: str, sample: bool = False) -> list[EvaluatedEpisode]:
+        """Play episodes whose start states follow from the run's seed and ``occasion``.
+
+        The occasion of the evaluations in training is the step (``"4000"``): their episodes come back.
+        """
+        return evaluate(self.agent, self.env, episodes, self.seed, occasion, sample)
+
+
+def load_policy(run: RunDirectory, checkpoint: str | None = None, device: str = "cpu") -> TrainedPolicy:
+    """Rebuild the policy of ``run`` from its newest checkpoint, or from the one of that folder's name.
+
+    Raises:
+        UserError: no (such) checkpoint, one of another version of the code, or a changed environment.
+    """
+    spec = run.spec
+    complete = {done.parent.name: done.parent for done in sorted((run.path / "checkpoint").glob("[0-9]*-*/done"))}
+    if not complete:
+        raise UserError(f"{run.path}: has no checkpoint ({run.state}); train it with: ailft-bench run {spec.suite}")
+    if checkpoint is not None and checkpoint not in complete:
+        raise UserError(f"{run.path}: no checkpoint {checkpoint!r}; {nearest(checkpoint, complete)}")
+    folder = complete[checkpoint] if checkpoint else complete[max(complete)]
+    env_id = spec.environment["id"]
+    if environment_class(env_id).version != spec.environment.get("version"):
+        raise UserError(f"{env_id}: changed since run {spec.run_id}; its policy cannot be compared any more")
+    env = make_env(env_id, spec.environment_kwargs)
+    image_size, actions = env.observation_space.shape[0], env.action_space.shape[0]  # type: ignore[index]
+    agent = Agent(AgentConfig.from_settings(spec.agent), image_size, actions, 0, device)
+    try:
+        state = torch.load(folder / "state.pt", map_location=device, weights_only=False)
+        agent.load_state_dict(state["agent"])
+    except (LookupError, TypeError, ValueError, AttributeError, EOFError, RuntimeError, UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{folder / 'state.pt'}: cannot be read ({reason}); did another version write it?") from error
+    return TrainedPolicy(agent, env, int(folder.name.partition("-")[2]), spec.seed)
+
+
+def write_video(episode: EvaluatedEpisode, out: Path, factor: int = 4) -> Path:
+    """Write an episode as an animation, its pixels ``factor`` times enlarged; the suffix says the format.
+
+    Raises:
+        UserError: a suffix other than .gif or .webp, or the file system refused.
+    """
+    if out.suffix not in VIDEO_FORMATS:
+        raise UserError(f"{out}: {nearest(out.suffix, VIDEO_FORMATS)}")
+    write_bytes(out, animation(episode, VIDEO_FORMATS[out.suffix], factor))
+    return out
+
+
+def animation(episode: EvaluatedEpisode, format: str = "WEBP", factor: int = 3, every: int = 1) -> bytes:
+    """Return an animation of every ``every``-th frame of an episode."""
+    size = episode.images.shape[1] * factor
+    frames = [
+        Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC) for image in episode.images[::every]
+    ]
+    buffer = io.BytesIO()
+    options = {"quality": 55, "method": 3} if format == "WEBP" else {}
+    duration = _FRAME_MS * every
+    frames[0].save(buffer, format, save_all=True, append_images=frames[1:], duration=duration, loop=0, **options)
+    return buffer.getvalue()
+
+
+def worst(episodes: list[EvaluatedEpisode]) -> EvaluatedEpisode:
+    """Return the episode with the fewest sub-tasks, of several the one with the most violations."""
+    return min(episodes, key=lambda episode: (episode.metrics["tasks_completed"], -episode.metrics.get("cost", 0.0)))

@@ -1,0 +1,95 @@
+"""Intervals: stratified bootstrap over runs, pointwise bands of curves, and shares of episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ailft_bench.statistics.arrays import Floats, as_curves, as_scores, as_values, tail
+
+
+def bootstrap_interval(
+    scores: ArrayLike,
+    statistic: Callable[[Floats], float],
+    rng: np.random.Generator,
+    repetitions: int = 2000,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Return the percentile interval of ``statistic`` under the stratified bootstrap.
+
+    Runs are resampled with replacement within each task, independently between tasks; ``statistic`` maps an
+    array (runs, tasks) to a number. A single run says nothing about the spread: the interval is (nan, nan).
+    """
+    array = as_scores(scores)
+    runs, tasks = array.shape
+    drawn = rng.integers(runs, size=(repetitions, runs, tasks))
+    values = [statistic(sample) for sample in array[drawn, np.arange(tasks)]]
+    return quantiles(values, confidence, enough=runs > 1)
+
+
+def ragged_bootstrap_interval(
+    scores_by_task: Sequence[ArrayLike],
+    statistic: Callable[[list[Floats]], float],
+    rng: np.random.Generator,
+    repetitions: int = 2000,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Return the stratified bootstrap's interval where tasks have unequal numbers of runs.
+
+    ``scores_by_task`` holds a row of scores for each task; no row is cut to the length of another.
+    ``statistic`` maps such a list to a number. (nan, nan) where some task has a single run.
+    """
+    rows = [as_values(row, "scores") for row in scores_by_task]
+    values = [statistic([rng.choice(row, row.size) for row in rows]) for _ in range(repetitions)]
+    return quantiles(values, confidence, enough=min(row.size for row in rows) > 1)
+
+
+def mean_band(
+    curves: ArrayLike, rng: np.random.Generator, repetitions: int = 2000, confidence: float = 0.95
+) -> tuple[Floats, Floats]:
+    """Return the pointwise bootstrap interval (low, high), (steps,) each, of the mean of (runs, steps).
+
+    At each step the runs that have a value there (not NaN) are resampled. Steps with the same runs share
+    their resamples, so that the band is as smooth as the curves; it holds at each step, not for all jointly.
+    NaN where fewer than two runs have a value.
+    """
+    array, outside = as_curves(curves), tail(confidence)
+    low, high = np.full((2, array.shape[1]), np.nan)
+    present, group = np.unique(~np.isnan(array), axis=1, return_inverse=True)
+    for index, runs in enumerate(present.T):
+        count, here = int(runs.sum()), group == index
+        if count < 2:
+            continue
+        weights = rng.multinomial(count, np.full(count, 1 / count), size=repetitions) / count
+        low[here], high[here] = np.quantile(weights @ array[runs][:, here], [outside, 1 - outside], axis=0)
+    return low, high
+
+
+def proportion_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's interval of a share of independent trials, as of the episodes of one fixed policy.
+
+    Episodes of several training runs are not independent: resample runs for those.
+
+    Raises:
+        ValueError: no trial, or more successes than trials.
+    """
+    if not 0 <= successes <= trials or trials == 0:
+        raise ValueError(f"expected 0 to {trials} successes of at least 1 trial, got {successes} of {trials}")
+    z = NormalDist().inv_cdf(1 - tail(confidence))
+    share, weight = successes / trials, z**2 / trials
+    centre, half = share + weight / 2, z * np.sqrt(share * (1 - share) / trials + weight / trials / 4)
+    low, high = (centre - half) / (1 + weight), (centre + half) / (1 + weight)
+    # Exact at the ends, where rounding would leave 1e-17.
+    return (0.0 if successes == 0 else float(low)), (1.0 if successes == trials else float(high))
+
+
+def quantiles(values: ArrayLike, confidence: float, enough: bool = True) -> tuple[float, float]:
+    """Return the percentile interval of resampled ``values``; (nan, nan) where runs were not ``enough``."""
+    outside = tail(confidence)
+    if not enough:
+        return float("nan"), float("nan")
+    low, high = np.quantile(np.asarray(values), [outside, 1 - outside])
+    return float(low), float(high)

@@ -1,0 +1,203 @@
+"""Tables of results for people: headline, comparison, tasks, safety, runs; as text, Markdown, LaTeX or HTML.
+
+Every number is over finished runs, and every table says how many of the wanted seeds these are.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from ailft_bench import statistics
+from ailft_bench.figures import summaries
+from ailft_bench.figures.data import Cell, Comparison, final_table, finals, rng_for
+
+SCORE = "tasks_completed"
+MISSING = "\N{EN DASH}"
+
+
+def headline(comparison: Comparison) -> pd.DataFrame:
+    """Return, for each algorithm, the final score: interquartile mean with its interval, and what goes with it.
+
+    Where seeds are not finished, ``worst case`` is the mean that counts each of them as no sub-task at all.
+    """
+    rows = []
+    areas = summaries.area_table(comparison)
+    incomplete = (comparison.runs["state"] != "done").any()
+    for cell in comparison.cells:
+        values = comparison.final_rows(cell, SCORE)["value"].to_numpy()
+        row = {"algorithm": cell.label, "seeds": comparison.seeds(cell).split()[0], "IQM": MISSING}
+        if values.size:
+            scores = values[:, None]
+            rng = rng_for(comparison, "headline", cell)
+            row["IQM"] = interval(statistics.iqm(scores), *statistics.bootstrap_interval(scores, statistics.iqm, rng))
+        row["mean"] = number(values.mean()) if values.size else MISSING
+        if incomplete:
+            row["worst case"] = number(values.sum() / len(comparison.runs_of(cell)))
+        row["success"] = _mean(comparison, "success", cell)
+        row["average over training"] = _estimate(areas, cell)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def against_baseline(comparison: Comparison, baseline: Cell = summaries.BASELINE) -> pd.DataFrame:
+    """Return each algorithm against ``baseline``: probability of improvement, paired difference, corrected p.
+
+    Pairs are runs of the same seed, finished in both; p is the sign-flip test's after Holm's correction over
+    the rows of this table.
+    """
+    improvement = summaries.improvement_table(comparison, baseline)
+    other = comparison.final_rows(baseline, SCORE).set_index("seed")["value"]
+    rows, p_values = [], []
+    for cell in comparison.cells:
+        own = comparison.final_rows(cell, SCORE).set_index("seed")["value"]
+        pairs = sorted(set(own.index) & set(other.index))
+        if cell == baseline or not pairs:
+            continue
+        x, y = (values.loc[pairs].to_numpy()[:, None] for values in (own, other))
+        rng = rng_for(comparison, "paired", cell)
+        difference = interval(float((x - y).mean()), *statistics.paired_interval(x, y, rng))
+        p_values.append(statistics.sign_flip_test(x, y, rng))
+        rows.append(
+            {
+                "algorithm": cell.label,
+                f"P(better than {baseline.label})": _estimate(improvement, cell),
+                "difference": difference,
+                "pairs": str(len(pairs)),
+            }
+        )
+    if not rows:
+        return pd.DataFrame()
+    corrected = statistics.holm(p_values)
+    return pd.DataFrame(rows).assign(**{f"p (Holm, {len(rows)} tests)": [f"{p:.3f}" for p in corrected]})
+
+
+def tasks(comparison: Comparison) -> pd.DataFrame:
+    """Return the completion rate of each sub-task at the final evaluation."""
+    return _finals(comparison, [f"completed/{name}" for name in comparison.names("completed/")], "completed/")
+
+
+def safety(comparison: Comparison, limit: float = 0.0) -> pd.DataFrame:
+    """Return costs of the trained policies by constraint, and what training cost.
+
+    ``limit``: an episode of training with more violating steps counts as unsafe.
+    """
+    names = comparison.names("cost/")
+    if "cost" not in comparison.names(""):
+        return pd.DataFrame()
+    table = _finals(comparison, ["cost", *(f"cost/{name}" for name in names)], "cost/")
+    table = table.rename(columns={"cost": "violating steps an episode"} | {name: _words(name) for name in names})
+    for column, measure in (
+        ("rate in training", statistics.cost_rate),
+        ("unsafe training episodes", lambda costs, steps: statistics.exceedance(costs, limit)),
+        ("worst 10 % of them", lambda costs, steps: statistics.cvar(costs, 0.1, "upper")),
+    ):
+        table[column] = [_training_cost(comparison, cell, measure) for cell in comparison.cells]
+    return table
+
+
+def runs(comparison: Comparison) -> pd.DataFrame:
+    """Return a row for each run, wanted and missing ones included, with its provenance."""
+    rows = []
+    for run in comparison.runs.itertuples():
+        cell, spec = Cell(str(run.algorithm), str(run.variant)), comparison.specs.get(str(run.run_id))
+        final = comparison.rows(cell, "eval", SCORE)
+        score = final.loc[final["seed"] == run.seed, "value"]
+        commit = (spec.provenance.get("commit") or "")[:10] if spec else ""
+        rows.append(
+            {
+                "algorithm": cell.label,
+                "seed": str(run.seed),
+                "state": run.state,
+                "steps": f"{run.env_steps:,} of {run.budget:,}",
+                "last score": number(score.iloc[-1]) if len(score) else MISSING,
+                "run": run.run_id or MISSING,
+                "commit": (commit + ("+" if spec and spec.provenance.get("dirty") else "")) or MISSING,
+                "host": (spec.provenance.get("host") or MISSING) if spec else MISSING,
+                "why": str(run.reason).splitlines()[0] if run.reason else "",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def number(value: float) -> str:
+    """Return a number with as many digits as can be told apart."""
+    if not math.isfinite(value):
+        return MISSING
+    return f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def interval(value: float, low: float, high: float) -> str:
+    """Return ``1.23 [1.10, 1.35]``; without the brackets where there is no interval."""
+    if not math.isfinite(low):
+        return number(value)
+    return f"{number(value)} [{number(low)}, {number(high)}]"
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """Return the table in GitHub's Markdown."""
+    lines = [list(table.columns), ["---"] * table.shape[1], *table.to_numpy().tolist()]
+    return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def to_latex(table: pd.DataFrame) -> str:
+    """Return the table as a LaTeX ``tabular`` with the rules of ``booktabs``."""
+    lines = [" & ".join(map(_latex, line)) + r" \\" for line in (list(table.columns), *table.to_numpy().tolist())]
+    begin = rf"\begin{{tabular}}{{l{'r' * (table.shape[1] - 1)}}}"
+    return "\n".join([begin, r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}", ""])
+
+
+def to_html(table: pd.DataFrame) -> str:
+    """Return the table as HTML; a cell's class is its column, and each row's is its state if it has one."""
+    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in table.columns)
+    body = []
+    for row in table.to_dict("records"):
+        cells = "".join(f"<td>{html.escape(str(value))}</td>" for value in row.values())
+        body.append(f'<tr class="{html.escape(str(row.get("state", "")))}">{cells}</tr>')
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+def _finals(comparison: Comparison, metrics: Sequence[str], prefix: str) -> pd.DataFrame:
+    rows = []
+    for cell in comparison.cells:
+        row = {"algorithm": cell.label, "seeds": comparison.seeds(cell).split()[0]}
+        rows.append(row | {name.removeprefix(prefix): _mean(comparison, name, cell) for name in metrics})
+    return pd.DataFrame(rows)
+
+
+def _mean(comparison: Comparison, metric: str, cell: Cell) -> str:
+    return _estimate(final_table(comparison, metric, cell), cell)
+
+
+def _estimate(table: pd.DataFrame, cell: Cell) -> str:
+    own = table[(table["algorithm"] == cell.algorithm) & (table["variant"] == cell.variant)]
+    found = finals(own)
+    return interval(*found[0]) if len(found) else MISSING
+
+
+def _training_cost(comparison: Comparison, cell: Cell, measure: Callable[[pd.Series, pd.Series], float]) -> str:
+    """Return the mean over runs of a measure of all episodes of training."""
+    costs, steps = (comparison.rows(cell, "train", metric) for metric in ("cost", "episode_length"))
+    if costs.empty or len(costs) != len(steps):
+        return MISSING
+    lengths = steps["value"].to_numpy()
+    by_seed = costs["seed"].to_numpy()
+    values = [
+        measure(costs["value"].to_numpy()[by_seed == seed], lengths[by_seed == seed]) for seed in np.unique(by_seed)
+    ]
+    return number(float(np.mean(values)))
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _latex(value: object) -> str:
+    text = str(value).replace("\\", r"\textbackslash{}")
+    for character in "&%$#_{}":
+        text = text.replace(character, "\\" + character)
+    return text.replace(MISSING, "--")

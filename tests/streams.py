@@ -1,0 +1,22 @@
+"""What a run measured, without what a clock measured: equal for runs that computed the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ailft_bench.metrics import Row
+from ailft_bench.store import RunDirectory
+
+
+def stream(run: RunDirectory) -> list[Any]:
+    def clean(row: Row) -> Any:
+        metrics = {name: value for name, value in row["metrics"].items() if not name.startswith("time/")}
+        return row["phase"], row["env_step"], row["episode"], metrics
+
+    return [clean(row) for row in run.metrics.read()]
+
+
+def result(run: RunDirectory) -> list[Any]:
+    """The same of the result that counts."""
+    rows = run.table().select(["run_id", "phase", "env_step", "episode", "metric", "value"]).to_pylist()
+    return [tuple(row.values()) for row in rows if not row["metric"].startswith("time/")]

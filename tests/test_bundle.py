@@ -1,0 +1,79 @@
+import os
+import subprocess
+
+import pandas as pd
+import pytest
+from synthetic_results import SyntheticRun, evaluation, write_all
+
+from ailft_bench.bundle import import_bundle, write_bundle
+from ailft_bench.errors import UserError
+from ailft_bench.results import SCHEMA, load_results
+
+
+def run(algorithm, seed, **changes):
+    curve = {step: evaluation(seed * step / 400) for step in (0, 200, 400)}
+    return SyntheticRun(algorithm, seed, curve, {200: 1.0}, **changes)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Results and their bundle: one run failed, one is missing."""
+    folder = tmp_path_factory.mktemp("study")
+    runs = [run("conservative", seed) for seed in range(3)] + [run("vmail", 0), run("vmail", 1, state="failed")]
+    results = write_all(folder / "results", runs)
+    (folder / "suite.yaml").write_text("name: kitchen\n")
+    return results, write_bundle(load_results(results), folder / "paper", suite_file=folder / "suite.yaml")
+
+
+def test_bundle_holds_all_that_a_paper_needs(study):
+    results, bundle = study
+    table = pd.read_parquet(bundle / "results.parquet")
+    assert list(table.columns) == SCHEMA.names
+    assert len(table) == len(load_results(results).metrics)
+    assert set(pd.read_csv(bundle / "runs.csv")["state"]) == {"done", "failed", "missing"}
+    assert (bundle / "suite.yaml").read_text() == "name: kitchen\n"
+    assert (bundle / "figures" / "kitchen-cpu-learning.pdf").exists()
+    assert "| vmail | 1/3 |" in (bundle / "tables" / "kitchen-cpu-headline.md").read_text()
+    assert r"\toprule" in (bundle / "tables" / "kitchen-cpu-headline.tex").read_text()
+
+
+def test_script_of_the_bundle_is_one_that_a_shell_takes(study):
+    script = study[1] / "reproduce.sh"
+    assert os.access(script, os.X_OK)
+    subprocess.run(["sh", "-n", script], check=True)
+    assert '"$here/suite.yaml" --scale cpu --seeds 0,1,2,' in script.read_text()
+
+
+def test_imported_bundle_is_the_results_it_was_made_of(study, tmp_path):
+    results, bundle = study
+    imported = import_bundle(bundle, tmp_path)
+    assert (len(imported.taken), imported.refused) == (5, {})
+    before, after = load_results(results), load_results(tmp_path)
+    pd.testing.assert_frame_equal(before.metrics, after.metrics)
+    pd.testing.assert_frame_equal(before.runs.drop(columns="directory"), after.runs.drop(columns="directory"))
+
+
+def test_run_that_is_there_already_is_refused_and_the_others_are_taken(study, tmp_path):
+    mine = run("vmail", 0).write(tmp_path)
+    before = (mine.path / "metrics.jsonl").read_bytes()
+    imported = import_bundle(study[1], tmp_path)
+    assert len(imported.taken) == 4
+    ((path, reason),) = imported.refused.items()
+    assert path.name == mine.path.name
+    assert "is there already" in reason
+    assert (mine.path / "metrics.jsonl").read_bytes() == before
+    assert len(import_bundle(study[1], tmp_path).refused) == 5
+
+
+def test_smoke_runs_and_existing_directories_are_refused_and_nothing_is_left(study, tmp_path):
+    with pytest.raises(UserError, match="exists already"):
+        write_bundle(load_results(study[0]), study[1])
+    smoke = load_results(write_all(tmp_path / "results", [run("vmail", 0, scale="smoke")]))
+    with pytest.raises(UserError, match="never a result"):
+        write_bundle(smoke, tmp_path / "paper")
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+def test_folder_that_is_no_bundle_is_refused(tmp_path):
+    with pytest.raises(UserError, match="not a bundle"):
+        import_bundle(tmp_path, tmp_path / "results")

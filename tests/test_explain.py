@@ -1,0 +1,73 @@
+"""Explaining a run: the verdict that its directory allows, and one screen that names the way on."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from specs import make_spec
+
+from ailft_bench import explain
+from ailft_bench.errors import UserError
+from ailft_bench.explain import Explanation
+from ailft_bench.pool import Pool
+from ailft_bench.store import RunDirectory
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory.create(tmp_path, make_spec(provenance={"command": "ailft-bench run toy"}))
+
+
+@pytest.mark.parametrize(
+    ("reason", "tail", "verdict"),
+    [
+        ("ValueError: no", "Traceback ...", "exception"),
+        ("OutOfMemoryError: CUDA out of memory. Tried to allocate", "", "out of memory"),
+        ("RuntimeError: [enforce fail] cannot allocate memory", "", "out of memory"),
+    ],
+)
+def test_what_the_worker_said_is_the_verdict(run: RunDirectory, reason: str, tail: str, verdict: str) -> None:
+    run.start_attempt()
+    run.fail(reason, tail)
+    found = explain.explain(run)
+    assert (found.verdict, found.reason, found.tail) == (verdict, reason, tail)
+
+
+def test_killed_worker_is_told_from_one_that_failed(run: RunDirectory) -> None:
+    Pool(1, lambda path: ["sh", "-c", "kill -9 $$"]).run([run.path])
+    assert explain.explain(run).verdict == "killed"
+
+
+def test_runs_without_failure_have_a_verdict_too(run: RunDirectory) -> None:
+    assert explain.explain(run).verdict == "never started"
+    with run.lease():
+        run.start_attempt()
+        assert explain.explain(run).verdict == "running"
+    assert explain.explain(run).verdict == "stopped"
+    run.finish()
+    assert explain.explain(run) == Explanation("done", "after 1 starts", explain.explain(run).where, "")
+
+
+def test_screen_shows_every_attempt_with_its_end_and_the_command(run: RunDirectory) -> None:
+    run.start_attempt()
+    run.fail("killed by SIGKILL: out of memory?", verdict="killed")
+    run.save_checkpoint(40, lambda folder: None)
+    run.start_attempt()
+    run.fail("ValueError: [no] luck", "last line")
+    text = io.StringIO()
+    explain.show(Console(file=text, width=200), run)
+    for part in ("killed by SIGKILL", "000001-40", "the beginning", "ValueError: [no] luck", "last line"):
+        assert part in text.getvalue()
+    assert "again:   ailft-bench run toy" in text.getvalue()
+
+
+def test_run_is_found_by_folder_or_by_the_beginning_of_its_id(run: RunDirectory, tmp_path: Path) -> None:
+    other = RunDirectory.create(tmp_path, make_spec(seed=1))
+    for name in (str(run.path), run.spec.run_id, run.spec.run_id[:6]):
+        assert explain.find(tmp_path, name).spec == run.spec
+    assert other.spec.run_id[:6] != run.spec.run_id[:6]
+    with pytest.raises(UserError, match="no run directory"):
+        explain.find(tmp_path, "zzzz")

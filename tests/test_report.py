@@ -1,0 +1,95 @@
+import re
+import shutil
+import subprocess
+
+import pytest
+from synthetic_results import SyntheticRun, evaluation, write_all
+
+from ailft_bench.report import write_report
+from ailft_bench.results import load_results
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+    "--virtual-time-budget=5000",
+]
+# Run in the page by the test alone: the report itself has no script.
+PROBE = """<script>
+addEventListener('DOMContentLoaded', () => { for (const image of document.images) image.loading = 'eager'; });
+addEventListener('load', () => {
+  const shown = [...document.images].filter(image => image.complete && image.naturalWidth > 0);
+  document.title = JSON.stringify([shown.length, document.documentElement.scrollWidth - innerWidth,
+    getComputedStyle(document.body).backgroundColor]);
+});</script>"""
+
+
+def run(algorithm, seed, rate, **changes):
+    steps = range(0, 500, 100)
+    return SyntheticRun(
+        algorithm, seed, {s: evaluation(rate * s / 100, cost=3) for s in steps}, {s: 2.0 for s in steps if s}, **changes
+    )
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The report of two algorithms, one seed failed and one missing, whose checkpoints are gone."""
+    folder = tmp_path_factory.mktemp("report")
+    runs = [run("conservative", seed, rate) for seed, rate in enumerate([0.5, 0.7, 0.9])]
+    runs += [run("vmail", 0, 0.3), run("vmail", 1, 0.1, state="failed")]
+    results = write_all(folder / "results", runs)
+    return write_report(load_results(results), folder / "new" / "kitchen.html", results)
+
+
+def test_page_is_one_file_that_needs_nothing_else(page):
+    text = page.read_text()
+    assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', text)
+    assert "<script" not in text
+    assert "url(" not in text
+    assert [path.name for path in page.parent.iterdir()] == ["kitchen.html"]
+
+
+def test_page_says_what_is_missing_before_any_number(page):
+    text = page.read_text()
+    assert "2 of 6 runs are not finished (1 failed, 1 missing)" in text
+    assert text.index("not finished") < text.index("<table>")
+    assert "<td>1/3</td>" in text
+    assert "the loss is not finite" in text
+    assert "its checkpoint is gone" in text
+    assert "intervals are optimistic" in text or "has no interval" in text
+
+
+def test_smoke_runs_are_stamped_and_names_are_escaped(tmp_path):
+    runs = [run("conservative", seed, 1.0, scale="smoke") for seed in (0, 1)]
+    runs += [run("vmail", 1, 0.0, scale="smoke", state="failed")]
+    results = write_all(tmp_path / "results", runs)
+    loaded = load_results(results)
+    loaded.runs.loc[loaded.runs["state"] == "failed", "reason"] = "bad <b>&"
+    text = write_report(loaded, tmp_path / "page.html", results, with_videos=False).read_text()
+    assert "SMOKE: plumbing only, not a result" in text
+    assert "bad &lt;b&gt;&amp;" in text
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (500, "dark")])
+def test_browser_opens_the_page_without_errors_and_shows_every_picture(page, tmp_path, width, scheme):
+    probed = tmp_path / "probed.html"
+    probed.write_text(page.read_text().replace("</head>", f"{PROBE}</head>"))
+    flags = [*FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900"]
+    flags.append(f"--blink-settings=preferredColorScheme={0 if scheme == 'dark' else 1}")
+    opened = subprocess.run(
+        [CHROMIUM, *flags, "--dump-dom", probed.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert "CONSOLE" not in opened.stderr
+    title = re.search(r"<title>\[(\d+),(-?\d+),\"(.*)\"\]</title>", opened.stdout)
+    images, overflow, background = int(title[1]), int(title[2]), title[3]
+    assert images == page.read_text().count("<img ") >= 10
+    assert overflow <= 0
+    assert background == ("rgb(18, 22, 28)" if scheme == "dark" else "rgb(251, 251, 252)")

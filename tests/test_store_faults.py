@@ -1,0 +1,249 @@
+"""Faults injected into the run store: death between any two writes, silent machines, wrong clocks, old folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from specs import make_spec
+
+from ailft_bench import status
+from ailft_bench.errors import UserError
+from ailft_bench.lease import LeaseHeldError
+from ailft_bench.metrics import MetricsLog
+from ailft_bench.store import RunDirectory
+
+# For each number n: a worker is killed just before its n-th change of the file system (opening a file for writing,
+# renaming, linking, removing, truncating, making a folder: Python announces them to audit hooks), then another one
+# finishes the run. Forks, as a Python process takes longer to start than all of this.
+KILLED_BEFORE_EACH_WRITE = """
+import json, os, signal, sys
+from pathlib import Path
+from ailft_bench import provenance
+from ailft_bench.store import RunDirectory
+import pyarrow.parquet
+
+provenance.collect()  # remembers what git says
+CHANGES = ("os.rename", "os.link", "os.remove", "os.truncate", "os.mkdir", "os.rmdir")
+count, limit, folder = 0, None, ""
+
+def watch(event, arguments):
+    global count
+    if limit is None or not (event == "open" or event in CHANGES):
+        return
+    if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
+        return
+    count += 1
+    if count == limit:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(watch)
+
+def work(path):
+    run = RunDirectory(path)
+    if run.state == "done":
+        return
+    with run.lease():
+        run.start_attempt()
+        found = run.latest_checkpoint()
+        step, size = map(int, (found[1] / "state").read_text().split()) if found else (0, 0)
+        run.metrics.truncate(size)
+        while step < 4:
+            step += 1
+            run.metrics.append("train", step, step, {"square": step * step}, 0.0)
+            run.report_progress("online", step, 4, step, 0)
+            if step % 2 == 0:
+                run.save_checkpoint(step, lambda d: (d / "state").write_text(f"{step} {run.metrics.size()}") and None)
+        run.finish()
+
+def in_a_fork(path, kill_at):
+    global limit, count
+    pid = os.fork()
+    if pid == 0:
+        limit, count = kill_at, 0
+        try:
+            work(path)
+        except BaseException as error:
+            print(error, file=sys.stderr)
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+deaths = 0
+for number, path in enumerate(map(Path, sys.argv[1:]), start=1):
+    code = in_a_fork(path, number)
+    if code == 0:
+        break
+    assert code == -signal.SIGKILL, code
+    deaths += 1
+    assert RunDirectory(path).state in ("waiting", "done")
+    assert in_a_fork(path, None) == 0
+else:
+    sys.exit("more changes than runs")
+print(deaths)
+"""
+
+
+def test_death_between_any_two_writes_loses_nothing(tmp_path: Path) -> None:
+    paths = [RunDirectory.create(tmp_path, make_spec(seed=seed)).path for seed in range(100)]
+    result = subprocess.run(
+        [sys.executable, "-c", KILLED_BEFORE_EACH_WRITE, *map(str, paths)], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    deaths = int(result.stdout)
+    assert deaths > 40
+    for path in paths[: deaths + 1]:
+        run = RunDirectory(path)
+        assert run.state == "done"
+        run.tidy_up()
+        assert run.table().column("value").to_pylist() == [step * step for step in range(1, 5)]
+        assert [row["env_step"] for row in run.metrics.read()] == list(range(1, 5))
+        assert not [name for name in os.listdir(path) if name.endswith(".tmp")]
+        assert len(list((path / "checkpoint").iterdir())) == 1
+
+
+def test_torn_attempt_is_skipped_and_the_next_one_is_whole(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path, make_spec())
+    run.start_attempt()
+    with open(run.attempts.path, "ab") as file:
+        file.write(b'{"host": "n1", "pi')
+    run.start_attempt()
+    assert len(run.attempts.read()) == 2
+
+
+def test_fruitless_attempts_are_those_since_the_last_checkpoint(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path, make_spec())
+    assert run.attempts.fruitless() == 0
+    for _ in range(3):
+        run.start_attempt()
+    assert run.attempts.fruitless() == 3
+    run.save_checkpoint(0, lambda folder: None)
+    run.start_attempt()
+    assert run.attempts.fruitless() == 1
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from ailft_bench import lease
+from ailft_bench.store import RunDirectory
+real, jump = time.time, float(sys.argv[2])
+time.time = lambda: real() + jump
+lease.EXPIRES_AFTER_S = 3
+run = RunDirectory(Path(sys.argv[1]))
+with run.lease():
+    print("held", flush=True)
+    for step in range(1000):
+        time.sleep(0.1)
+        run.metrics.append("train", step, 0, {"x": 1.0}, 0.0)
+"""
+
+
+def hold_on_another_machine(run: RunDirectory, clock_jump_s: float = 0.0) -> subprocess.Popen[str]:
+    """Hold a run in a process-id namespace of its own, which is another machine as far as the store can see."""
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("a process-id namespace needs root")
+    command = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", HOLDER]
+    holder = subprocess.Popen([*command, str(run.path), str(clock_jump_s)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    if holder.stdout.readline() != "held\n":
+        pytest.skip("no process-id namespaces here")
+    return holder
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 0.0, 3600.0])
+def test_live_worker_keeps_its_run_whatever_its_clock_says(
+    tmp_path: Path, jump: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ailft_bench.lease.EXPIRES_AFTER_S", 3.0)
+    run = RunDirectory.create(tmp_path, make_spec())
+    holder = hold_on_another_machine(run, jump)
+    try:
+        with pytest.raises(LeaseHeldError), RunDirectory(run.path).lease():
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 0.0, 3600.0])
+def test_dead_worker_of_another_machine_loses_its_run_whatever_its_clock_said(
+    tmp_path: Path, jump: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ailft_bench.lease.EXPIRES_AFTER_S", 3.0)
+    run = RunDirectory.create(tmp_path, make_spec())
+    holder = hold_on_another_machine(run, jump)
+    holder.kill()
+    holder.wait()
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with RunDirectory(run.path).lease() as alone:
+                assert not alone
+                break
+        except LeaseHeldError:
+            assert time.monotonic() < deadline
+
+
+def test_silent_worker_that_wakes_up_harms_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ailft_bench.lease.EXPIRES_AFTER_S", 3.0)
+    run = RunDirectory.create(tmp_path, make_spec())
+    (run.path / "replay").mkdir()
+    (run.path / "replay" / "frames.u8").write_bytes(b"frames")
+    stale = open(run.path / "replay" / "frames.u8", "r+b")  # noqa: SIM115 - the silent worker has it open
+    holder = hold_on_another_machine(run)
+    (worker,) = map(int, Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text().split())
+    os.kill(worker, 19)
+    time.sleep(3.5)
+    with run.lease() as alone:
+        assert not alone
+        run.detach_replay()
+        run.metrics.truncate(0)
+        run.metrics.append("train", 7, 1, {"return": 1.0}, 0.1)
+        os.kill(worker, 18)
+        assert holder.wait(20) != 0
+        with stale:
+            stale.write(b"ZOMBIE")
+        assert [row["env_step"] for row in run.metrics.read()] == [7]
+        assert (run.path / "replay" / "frames.u8").read_bytes() == b"frames"
+        run.finish()
+    assert run.state == "done"
+
+
+def test_results_of_an_older_version_are_a_row_and_a_message(tmp_path: Path) -> None:
+    good = RunDirectory.create(tmp_path, make_spec())
+    old = RunDirectory.create(tmp_path, make_spec(seed=1))
+    content = json.loads((old.path / "run.json").read_text())
+    (old.path / "run.json").write_text(json.dumps({**content, "schema": 0}))
+    with pytest.raises(UserError, match=r"run\.json: schema 0, but this version .* reads schema 1"):
+        _ = RunDirectory(old.path).spec
+    rows = {row.seed: row for row in status.collect(tmp_path)}
+    assert rows[0].run_id == good.spec.run_id
+    assert rows[1].state == "unreadable"
+    assert "schema 0" in rows[1].reason
+
+
+@pytest.mark.parametrize("name", ["lease.json", "failed.json", "progress.json"])
+@pytest.mark.parametrize("content", ['{"some": "thing"}', "[]", '{"torn', ""])
+def test_small_records_of_an_older_version_or_torn_count_as_none(tmp_path: Path, name: str, content: str) -> None:
+    run = RunDirectory.create(tmp_path, make_spec())
+    (run.path / name).write_text(content)
+    assert run.state in ("waiting", "failed")
+    assert (run.holder, run.failure, run.progress) == (None, None, None)
+    with run.lease():
+        run.start_attempt()
+    assert run.state == "waiting"
+
+
+def test_second_writer_of_the_metrics_is_noticed(tmp_path: Path) -> None:
+    ours, theirs = MetricsLog(tmp_path / "metrics.jsonl"), MetricsLog(tmp_path / "metrics.jsonl")
+    ours.append("train", 1, 0, {"x": 1.0}, 0.0)
+    theirs.append("train", 2, 0, {"x": 1.0}, 0.0)
+    with pytest.raises(RuntimeError, match="written by another process"):
+        ours.append("train", 3, 0, {"x": 1.0}, 0.0)
