@@ -65,7 +65,7 @@ def load_policy(run: RunDirectory, checkpoint: str | None = None, device: str = 
     agent = Agent(AgentConfig.from_settings(spec.agent), image_size, actions, 0, device)
     try:
         state = torch.load(folder / "state.pt", map_location=device, weights_only=False)
-        agent.load_state_dict(state["agent"])
+        agent.load_networks(state["agent"])
     except (LookupError, TypeError, ValueError, AttributeError, EOFError, RuntimeError, UnpicklingError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"{folder / 'state.pt'}: cannot be read ({reason}); did another version write it?") from error

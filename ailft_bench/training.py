@@ -79,7 +79,7 @@ class Trainer:
         self._replay = Replay(run.path / "replay", frames, image_size, actions)
         self._rng = np.random.default_rng(branch(spec.seed, "replay"))
         generator = torch.Generator(device).manual_seed(branch_seed(spec.seed, "acting"))
-        self._policy = Policy(self.agent, True, generator)
+        self._policy = Policy(self.agent, True, generator, explore=True)
         self.counters = Counters()
         self._image: np.ndarray | None = None  # None between episodes
         self._score = EpisodeScore()
@@ -111,6 +111,8 @@ class Trainer:
             while not should_stop():
                 self._evaluate_if_due(should_stop)
                 if self.phase == "done":
+                    if self._averages:  # of an episode that the budget cut off
+                        self._log("train", self._drain_averages())
                     return True
                 self._tick()
                 if self.counters.ticks % self.spec.checkpoint_every == 0:
@@ -156,7 +158,7 @@ class Trainer:
         started = time.perf_counter()
         config = self.config
         rows, length, own_only = config.batch_size, config.sequence_length, not config.demos_in_replay
-        expert_rows = round(config.demo_batch_fraction * rows)
+        expert_rows = config.expert_rows
         batch = self._replay.sample(self._rng, rows, expert_rows, length, own_only)
         expert = None if expert_rows else self._replay.sample(self._rng, rows, rows, length, own_only)
         if adversarial:

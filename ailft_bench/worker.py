@@ -56,7 +56,12 @@ def _work(run: RunDirectory, should_stop: Callable[[], bool]) -> bool:
     run.start_attempt()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     torch.set_flush_denormal(True)
-    trainer = Trainer(run, _demonstrations(run), "cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":  # a run that is continued must be the run that was not interrupted
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.deterministic = True
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    trainer = Trainer(run, _demonstrations(run), device)
     if not trainer.train(should_stop):
         return False
     trainer.save()

@@ -30,12 +30,14 @@ class Actor(nn.Module):
         # Bounded pre-activations: a saturated tanh has no gradient to come back by (VMAIL).
         return TanhNormal(5 * (mean / 5).tanh(), F.softplus(raw + self._raw_init_std) + self.config.actor_min_std)
 
-    def act(self, features: Tensor, sample: bool, generator: torch.Generator) -> Tensor:
-        """Return the mean action, or a sample plus exploration noise, without gradient."""
+    def act(self, features: Tensor, sample: bool, explore: bool, generator: torch.Generator) -> Tensor:
+        """Return the mean action or a sample, with ``explore`` plus exploration noise, without gradient."""
         with torch.no_grad():
             policy = self(features)
             if not sample:
                 return policy.mode()
-            action = policy.rsample(generator)
+            action, _ = policy.rsample(generator)
+            if not explore:
+                return action
             noise = torch.randn(action.shape, generator=generator, device=action.device)
             return (action + self.config.exploration_noise * noise).clamp(-1, 1)

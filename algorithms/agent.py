@@ -38,7 +38,8 @@ class Agent:
         self.action_size = action_size
         self.updates = 0
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
+            # Not the seed of the generator above: its first draws would be the very bits of the first weights.
+            torch.manual_seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
             self.model = WorldModel(config, image_size, action_size).to(self.device)
             size = self.model.feature_size
             self.discriminator = Discriminator(config, size, action_size).to(self.device)
@@ -57,7 +58,8 @@ class Agent:
                 [parameter for parameter in module.parameters() if parameter.requires_grad],
                 lr=self._rates[name],
                 eps=config.adam_eps,
-                weight_decay=config.weight_decay,
+                # A share of the weight in each step, as in the authors' code: AdamW multiplies it by the rate.
+                weight_decay=config.weight_decay / self._rates[name] if self._rates[name] else 0.0,
                 fused=True,
             )
             for name, module in self._modules.items()
@@ -70,7 +72,7 @@ class Agent:
         """
         batch, expert = self._to_device(batch, expert)
         posterior, metrics = self._update_model(batch, lr_scale)
-        features, actions = self._expert_pairs(batch, posterior, expert)
+        features, actions = self._expert_pairs(batch, posterior, expert, metrics)
         loss, cloning_metrics = self._cloning_loss(features, actions)
         if bc_scale > 0:
             self._step("actor", bc_scale * loss, cloning_metrics, lr_scale)
@@ -90,7 +92,7 @@ class Agent:
         """
         batch, expert = self._to_device(batch, expert)
         posterior, metrics = self._update_model(batch)
-        expert_features, expert_actions = self._expert_pairs(batch, posterior, expert)
+        expert_features, expert_actions = self._expert_pairs(batch, posterior, expert, metrics)
         starts = self._draw_starts(batch.frames.shape[0], batch.frames.shape[1])
         with _frozen(self.model, self.critics):
             rollout = imagine(
@@ -115,30 +117,31 @@ class Agent:
         loss, posterior, metrics = self.model.loss(batch.frames, batch.actions, self.generator)
         self._step("model", loss, metrics, lr_scale)
         detached = Posterior(posterior.state.detach(), posterior.mean.detach(), posterior.std.detach())
-        with torch.no_grad():
-            data = objectives.disagreement(
-                self.model.rssm.prior_means(detached.state.deter[1:]), self.config.disagreement
-            )
-        if batch.expert_rows:
-            metrics["disagreement/expert"] = data[:, : batch.expert_rows].mean()
-        if batch.expert_rows < data.shape[1]:
-            metrics["disagreement/replay"] = data[:, batch.expert_rows :].mean()
+        if batch.expert_rows < batch.frames.shape[1]:
+            metrics["disagreement/replay"] = self._mean_disagreement(detached.state.deter[:, batch.expert_rows :])
         return detached, metrics
 
-    def _expert_pairs(self, batch: Batch, posterior: Posterior, expert: Batch | None) -> tuple[Tensor, Tensor]:
+    def _expert_pairs(
+        self, batch: Batch, posterior: Posterior, expert: Batch | None, metrics: Metrics
+    ) -> tuple[Tensor, Tensor]:
         """Return expert states and the actions taken there: (T-1, R, F), (T-1, R, A)."""
         if batch.expert_rows:
-            features, actions = (
-                posterior.state.features[:, : batch.expert_rows],
-                batch.actions[:, : batch.expert_rows],
-            )
+            rows = slice(batch.expert_rows)
+            state = Latent(posterior.state.stoch[:, rows], posterior.state.deter[:, rows])
+            actions = batch.actions[:, rows]
         elif expert is not None:
             with torch.no_grad():
-                features = self.model.observe(expert.frames, expert.actions, self.generator).state.features
+                state = self.model.observe(expert.frames, expert.actions, self.generator).state
             actions = expert.actions
         else:
             raise ValueError("a batch without expert rows needs an expert batch beside it")
-        return features[:-1], actions[1:]
+        metrics["disagreement/expert"] = self._mean_disagreement(state.deter)
+        return state.features[:-1], actions[1:]
+
+    @torch.no_grad()
+    def _mean_disagreement(self, deter: Tensor) -> Tensor:
+        """Return the ensemble's mean disagreement about the states (T, B, H) that follow the first ones."""
+        return objectives.disagreement(self.model.rssm.prior_means(deter[1:]), self.config.disagreement).mean()
 
     def _draw_starts(self, length: int, rows: int) -> Tensor:
         """Return flat positions (time x row) of the states that rollouts start from.
@@ -198,11 +201,7 @@ class Agent:
     ) -> Metrics:
         """Eq. 6, with the entropy bonus and the behaviour-cloning term where configured."""
         config = self.config
-        values = (
-            self.critics.value(rollout.features, rollout.actions)
-            if config.bootstrap
-            else rewards.new_zeros(len(rewards) + 1, rewards.shape[1])
-        )
+        values = config.bootstrap * self.critics.value(rollout.features, rollout.actions)
         returns = objectives.lambda_returns(rewards, values, config.discount, config.lam)
         weights = self._weights(returns)
         loss = objectives.actor_loss(weights * returns, weights * values[:-1], config.lam)
@@ -233,7 +232,7 @@ class Agent:
         """Eq. 7 on the rollouts and eq. 8 on the replayed transitions that lead to their first states."""
         config = self.config
         features, actions = rollout.features.detach(), rollout.actions.detach()
-        values = self.critics.target_value(features, actions, self.generator)
+        values = config.bootstrap * self.critics.target_value(features, actions, self.generator)
         targets = objectives.lambda_returns(rewards, values, config.discount, config.lam)
         weights = self._weights(targets).sqrt()
         q = self.critics(features[:-1], actions[:-1])
@@ -260,7 +259,7 @@ class Agent:
         features = posterior.state.select(after - rows).features
         actions = batch.actions.flatten(0, 1)[after]
         with torch.no_grad():
-            logits = self.discriminator(self.discriminator.pairs(features, actions), self.generator)
+            logits = self.discriminator.clean(self.discriminator.pairs(features, actions))
             means = self.model.rssm.prior_means(posterior.state.select(after).deter)
             penalty = objectives.disagreement(means, config.disagreement)
             alpha = config.alpha if config.penalize_data_reward else 0.0
@@ -298,23 +297,35 @@ class Agent:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what ``state_dict`` returned."""
+        """Restore what ``state_dict`` returned, on the same kind of device: random streams differ between kinds.
+
+        Raises:
+            ValueError: the state is of another kind of device.
+        """
+        if state["generator"].numel() != self.generator.get_state().numel():
+            raise ValueError(f"saved on another kind of device than {self.device.type}; go on where it began")
+        self.load_networks(state)
         self.updates = state["updates"]
         self.generator.set_state(state["generator"].cpu())
+        for name, optimizer in self._optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+
+    def load_networks(self, state: dict[str, Any]) -> None:
+        """Restore the networks alone, from any device: enough to act and to be evaluated."""
         for name, module in self._modules.items():
             module.load_state_dict(state["modules"][name])
-            self._optimizers[name].load_state_dict(state["optimizers"][name])
 
 
 class Policy:
     """An agent acting in one environment: the filtered latent state and the last action.
 
-    ``sample`` draws actions from the policy, with exploration noise; otherwise its mean action is taken.
+    ``sample`` draws actions from the policy, ``explore`` adds exploration noise to them; otherwise its mean action
+    is taken.
     Random numbers come from ``generator``, never from the agent's own, so that acting leaves learning as it was.
     """
 
-    def __init__(self, agent: Agent, sample: bool, generator: torch.Generator) -> None:
-        self._agent, self._sample, self._generator = agent, sample, generator
+    def __init__(self, agent: Agent, sample: bool, generator: torch.Generator, explore: bool = False) -> None:
+        self._agent, self._sample, self._generator, self._explore = agent, sample, generator, explore
         self.reset()
 
     def reset(self) -> None:
@@ -327,7 +338,7 @@ class Policy:
         frame = torch.from_numpy(fold(image))[None].to(self._agent.device)
         with torch.no_grad():
             self._latent = self._agent.model.step(self._latent, self._action, frame, self._generator)
-        self._action = self._agent.actor.act(self._latent.features, self._sample, self._generator)
+        self._action = self._agent.actor.act(self._latent.features, self._sample, self._explore, self._generator)
         return self._action[0].cpu().numpy()
 
     def state_dict(self) -> dict[str, Any]:

@@ -10,6 +10,8 @@ METHOD = Method(
     "cmil",
     "the authors' later code: D as reward, alpha 10, BC term 10, instance noise",
     settings={
+        "pretrain_updates": 1000,
+        "bc_pretrain": 100,
         "alpha": 10.0,
         "ensemble_size": 10,
         "reward_form": "prob",

@@ -128,6 +128,10 @@ class AgentConfig:
             if not low <= value <= high:
                 raise SettingError(field.name, value, f"{low} to {high}" if math.isfinite(high) else f"at least {low}")
 
+        if not self.adversarial and self.bc_scale == 0 and self.bc_pretrain == 0:
+            raise SettingError(
+                "bc_pretrain", 0, "at least 1 where nothing else (adversarial, bc_scale) trains the actor"
+            )
         if not self.online and self.pretrain_updates + self.bc_pretrain == 0:
             raise SettingError("bc_pretrain", 0, "at least 1 where online is false: nothing else would be learned")
 
@@ -147,6 +151,11 @@ class AgentConfig:
             key: float(value) if key in floats and type(value) is int else value for key, value in settings.items()
         }
         return cls(**values)
+
+    @property
+    def expert_rows(self) -> int:
+        """Rows of each batch that are expert sequences: at least one where the fraction is above 0."""
+        return max(round(self.demo_batch_fraction * self.batch_size), int(self.demo_batch_fraction > 0))
 
     def as_dict(self) -> dict[str, Any]:
         """Return all settings, in the order of declaration."""

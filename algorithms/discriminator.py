@@ -24,12 +24,16 @@ class Discriminator(nn.Module):
         """Return the network's input [s, a]: (..., F), (..., A) -> (..., F + A)."""
         return torch.cat([features, self.config.disc_action_scale * actions], -1)
 
+    def clean(self, pairs: Tensor) -> Tensor:
+        """Return logits without instance noise, as the reward of replayed data is read: (..., F + A) -> (...)."""
+        return self.layers(pairs).squeeze(-1)
+
     def forward(self, pairs: Tensor, generator: torch.Generator) -> Tensor:
-        """Return logits (..., F + A) -> (...); with instance noise, everybody reads through it."""
+        """Return logits (..., F + A) -> (...), through instance noise where that is the regulariser."""
         if self.config.disc_regularizer == "noise":
             noise = torch.randn(pairs.shape, generator=generator, device=pairs.device)
             pairs = pairs + self.config.disc_noise * noise
-        return self.layers(pairs).squeeze(-1)
+        return self.clean(pairs)
 
     def loss(self, expert: Tensor, policy: Tensor, generator: torch.Generator) -> tuple[Tensor, Metrics]:
         """Return eq. 3 plus the regulariser for detached pairs (N, F + A) and (M, F + A).

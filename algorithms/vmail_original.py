@@ -40,6 +40,8 @@ METHOD = Method(
         "pretrain_lr_scale": 1.0,
         "weight_decay": 0.0,
         "exploration_noise": 0.3,
+        "actor_frozen_updates": 0,
+        "actor_min_std": 0.1,
     },
     defining=frozenset({"alpha", "critic", "bootstrap", "data_critic_loss"}),
 )

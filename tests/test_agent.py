@@ -30,7 +30,7 @@ def batch(settings: AgentConfig, seed: int = 0) -> Batch:
     shape = (settings.sequence_length, settings.batch_size)
     frames = rng.integers(0, 256, (*shape, 32, 32, 12), dtype=np.uint8)
     actions = rng.uniform(-1, 1, (*shape, ACTIONS)).astype(np.float32)
-    expert_rows = round(settings.demo_batch_fraction * settings.batch_size)
+    expert_rows = settings.expert_rows
     return Batch(torch.from_numpy(frames), torch.from_numpy(actions), expert_rows)
 
 
@@ -182,7 +182,7 @@ def test_data_loss_pairs_each_state_with_the_action_that_left_it() -> None:
         for row in range(rows):
             state = posterior.state.features[j, row]
             action = data.actions[j + 1, row]
-            logit = agent.discriminator(agent.discriminator.pairs(state, action), agent.generator)
+            logit = agent.discriminator.clean(agent.discriminator.pairs(state, action))
             means = agent.model.rssm.prior_means(posterior.state.deter[j + 1, row][None])[0]
             reward = logit - settings.alpha * objectives.disagreement(means)
             index = (j + 1) * rows + row
@@ -213,7 +213,7 @@ SWITCHES: dict[str, tuple[Any, set[str]]] = {
     "disagreement": ("sum", {"actor", "critics"}),
     "penalize_data_reward": (False, {"critics"}),
     "data_critic_loss": (False, {"critics"}),
-    "bootstrap": (False, {"actor"}),
+    "bootstrap": (False, {"actor", "critics"}),
     "lam": (0.5, {"actor", "critics"}),
     "discount": (0.5, {"actor", "critics"}),
     "discount_weights": (True, {"actor", "critics"}),
@@ -247,7 +247,7 @@ def test_a_switch_changes_what_it_says_and_nothing_else(switch: str) -> None:
 def test_expert_rows_or_an_expert_batch_serve_alike(fraction: float) -> None:
     _, metrics = trained(config(demo_batch_fraction=fraction))
     assert 0 <= metrics[-1]["discriminator/accuracy_expert"] <= 1
-    assert ("disagreement/expert" in metrics[-1]) == (fraction > 0)
+    assert metrics[-1]["disagreement/expert"] > 0
 
 
 def test_missing_expert_data_is_an_error() -> None:
@@ -296,13 +296,45 @@ def test_policy_restored_in_mid_episode_acts_alike_and_learning_is_undisturbed()
     assert all((np.abs(action) <= 1).all() for action in ahead)
 
 
-def test_mean_actions_do_not_depend_on_the_action_noise() -> None:
-    agent = Agent(config(exploration_noise=0.5), 64, ACTIONS, seed=0)
+def test_mean_actions_are_deterministic_and_exploration_noise_is_for_training_alone() -> None:
+    noisy, quiet = (Agent(config(exploration_noise=noise), 64, ACTIONS, seed=0) for noise in (0.5, 0.0))
     image = next(frames(1))
-    mean = [Policy(agent, False, torch.Generator().manual_seed(3)).act(image) for _ in range(2)]
-    sampled = [Policy(agent, True, torch.Generator().manual_seed(3 + i)).act(image) for i in range(2)]
-    assert (mean[0] == mean[1]).all()
-    assert not (sampled[0] == sampled[1]).any()
+
+    def act(agent: Agent, sample: bool, explore: bool, seed: int = 3) -> np.ndarray:
+        return Policy(agent, sample, torch.Generator().manual_seed(seed), explore).act(image)
+
+    assert (act(noisy, False, False) == act(noisy, False, True)).all()
+    assert (act(noisy, True, False) == act(quiet, True, True)).all()
+    assert not (act(noisy, True, True) == act(quiet, True, True)).any()
+    assert not (act(noisy, True, False, seed=3) == act(noisy, True, False, seed=4)).any()
+
+
+def test_state_of_another_kind_of_device_is_refused_but_its_networks_serve() -> None:
+    agent = Agent(config(), 64, ACTIONS, seed=0)
+    state = agent.state_dict() | {"generator": torch.zeros(16, dtype=torch.uint8)}
+    other = Agent(config(), 64, ACTIONS, seed=1)
+    with pytest.raises(ValueError, match="another kind of device"):
+        other.load_state_dict(state)
+    other.load_networks(state)
+    assert not changed(parameters(agent), parameters(other))
+
+
+def test_weight_decay_is_a_share_of_the_weight_whatever_the_rate() -> None:
+    agent = Agent(config(weight_decay=0.01, actor_lr=1e-3), 64, ACTIONS, seed=0)
+    before = agent.actor.layers[0].weight.clone()
+    agent.actor.zero_grad()
+    for parameter in agent.actor.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    agent._optimizers["actor"].step()
+    torch.testing.assert_close(agent.actor.layers[0].weight, 0.99 * before)
+
+
+def test_data_reward_is_read_without_instance_noise() -> None:
+    settings = config(disc_regularizer="noise")
+    agent = Agent(settings, 64, ACTIONS, seed=0)
+    pairs = agent.discriminator.pairs(torch.randn(5, agent.model.feature_size), torch.randn(5, ACTIONS))
+    assert torch.equal(agent.discriminator.clean(pairs), agent.discriminator.clean(pairs))
+    assert not torch.equal(agent.discriminator(pairs, agent.generator), agent.discriminator(pairs, agent.generator))
 
 
 @pytest.mark.parametrize("image_size", [64, 84, 128])

@@ -56,3 +56,13 @@ def test_integers_are_welcome_where_numbers_are() -> None:
 def test_cloning_without_a_budget_is_refused() -> None:
     with pytest.raises(SettingError, match="bc_pretrain"):
         METHODS["bc"].configure("paper", own={})
+
+
+def test_control_that_trains_no_actor_is_refused() -> None:
+    with pytest.raises(SettingError, match="trains the actor"):
+        METHODS["no_ail"].configure("paper", own={})
+
+
+@pytest.mark.parametrize(("fraction", "rows"), [(0.0, 0), (0.01, 1), (0.5, 6), (1.0, 12)])
+def test_any_share_of_expert_rows_is_at_least_one_row(fraction: float, rows: int) -> None:
+    assert AgentConfig(demo_batch_fraction=fraction, batch_size=12).expert_rows == rows

@@ -23,7 +23,7 @@ def test_density_integrates_to_one(kind: type, mean: float, std: float) -> None:
 @pytest.mark.parametrize("kind", [TruncatedNormal, TanhNormal])
 def test_samples_are_inside_and_follow_the_density(kind: type, mean: float, std: float) -> None:
     distribution = kind(torch.full((200_000, 1), mean), torch.full((200_000, 1), std))
-    samples = distribution.rsample(torch.Generator().manual_seed(0))
+    samples, _ = distribution.rsample(torch.Generator().manual_seed(0))
     assert (samples.abs() <= 1).all()
     for low, high in ((-0.95, -0.2), (-0.2, 0.5), (0.5, 0.95)):
         grid = torch.linspace(low, high, 20_001)[:, None]
@@ -40,7 +40,7 @@ def test_sample_gradients_are_those_of_the_expectation(kind: type) -> None:
     def expectation(mean: Tensor) -> Tensor:
         return (
             kind(mean.expand(50_000, 1), torch.full((50_000, 1), 0.4).double())
-            .rsample(torch.Generator().manual_seed(1))
+            .rsample(torch.Generator().manual_seed(1))[0]
             .mean()
         )
 
@@ -58,3 +58,18 @@ def test_density_of_actions_at_the_border_is_finite(kind: type) -> None:
     assert torch.isfinite(log_prob).all()
     assert mean.grad is not None
     assert math.isfinite(mean.grad.item())
+
+
+@pytest.mark.parametrize(("std", "entropy"), [(5.0, -3.68), (2.0, -0.002)])
+def test_density_of_a_saturated_own_sample_is_exact(std: float, entropy: float) -> None:
+    """Entropies by Monte Carlo in double precision from the pre-squash values."""
+    squashed = TanhNormal(torch.zeros(400_000, 1), torch.full((400_000, 1), std))
+    _, log_prob = squashed.rsample(torch.Generator().manual_seed(0))
+    assert -log_prob.mean().item() == pytest.approx(entropy, abs=0.03)
+
+
+@pytest.mark.parametrize("kind", [TruncatedNormal, TanhNormal])
+def test_density_of_an_own_sample_is_that_of_the_action(kind: type) -> None:
+    distribution = kind(torch.full((100, 3), 0.2), torch.full((100, 3), 0.3))
+    action, log_prob = distribution.rsample(torch.Generator().manual_seed(0))
+    torch.testing.assert_close(log_prob, distribution.log_prob(action), rtol=1e-3, atol=1e-3)

@@ -44,10 +44,8 @@ def test_adversarial_updates_alone_pull_the_policy_to_the_expert() -> None:
         expert_states, own_states = states(), states()
         expert_actions = 0.9 * (expert_states[..., :4] @ expert_policy).tanh()
         policy = agent.actor(own_states)
-        actions = policy.rsample(agent.generator)
-        rollout = Rollout(
-            own_states.expand(2, -1, -1), actions.expand(2, -1, -1), nothing[:1, :, 0], policy.log_prob(actions)
-        )
+        actions, log_prob = policy.rsample(agent.generator)
+        rollout = Rollout(own_states.expand(2, -1, -1), actions.expand(2, -1, -1), nothing[:1, :, 0], log_prob)
         agent._update_discriminator(batch, posterior, expert_states, expert_actions, rollout)
         rewards, _ = agent._rewards(rollout)
         metrics = agent._update_actor(rollout, rewards, expert_states, expert_actions, True)
