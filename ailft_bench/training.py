@@ -111,7 +111,7 @@ class Trainer:
             while not should_stop():
                 self._evaluate_if_due(should_stop)
                 if self.phase == "done":
-                    if self._averages:  # of an episode that the budget cut off
+                    if self._image is not None and self._averages:  # an episode that the budget cut off
                         self._log("train", self._drain_averages())
                     return True
                 self._tick()

@@ -198,3 +198,12 @@ def test_changed_demonstrations_are_noticed(tmp_path: Path) -> None:
 
 def test_averages_are_means_over_episodes() -> None:
     assert averages([{"a": 1.0, "b": 2.0}, {"a": 3.0, "b": 2.0}]) == {"a": 2.0, "b": 2.0}
+
+
+def test_learning_in_an_episode_that_the_budget_cuts_off_is_logged(tmp_path: Path) -> None:
+    run = prepare(tmp_path, "conservative", "scales.smoke.env_steps=75", "evaluation.every=75")
+    assert run_cell(run.path)
+    last = run.metrics.read()[-1]
+    assert (last["phase"], last["env_step"]) == ("train", 75)
+    assert "critic/data_loss" in last["metrics"]
+    assert "tasks_completed" not in last["metrics"], "the episode did not end"
