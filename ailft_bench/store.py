@@ -182,10 +182,6 @@ class RunDirectory:
         """Hold the run while the block works on it; see ``Lease.hold`` for what it yields and raises."""
         return self._lease.hold()
 
-    def heartbeat(self) -> None:
-        """Show a sign of life. ``lease()`` does so by itself."""
-        self._lease.refresh()
-
     def start_attempt(self) -> None:
         """Note that a worker starts, and clear away what the one before left half-written."""
         self._lease.check()

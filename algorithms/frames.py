@@ -21,13 +21,6 @@ def fold(images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(blocks, -4, -3)).reshape(*batch, height // 2, width // 2, 4 * colours)
 
 
-def unfold(frames: np.ndarray) -> np.ndarray:
-    """Return the images of folded ``frames``: the inverse of ``fold``."""
-    *batch, height, width, channels = frames.shape
-    blocks = frames.reshape(*batch, height, width, 2, 2, channels // 4)
-    return np.ascontiguousarray(np.moveaxis(blocks, -3, -4)).reshape(*batch, 2 * height, 2 * width, channels // 4)
-
-
 def scale(frames: Tensor) -> Tensor:
     """Return uint8 frames (..., S/2, S/2, 12) as floats in [-0.5, 0.5], channels first: (..., 12, S/2, S/2).
 

@@ -7,8 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from algorithms.frames import fold, scale, unfold
+from algorithms.frames import fold, scale
 from algorithms.networks import Decoder, Encoder, EnsembleHeads, LayerNormGRUCell, mlp
+
+
+def unfold(frames: np.ndarray) -> np.ndarray:
+    """Return the images of folded ``frames``: the inverse of ``fold``."""
+    *batch, height, width, channels = frames.shape
+    blocks = frames.reshape(*batch, height, width, 2, 2, channels // 4)
+    return np.ascontiguousarray(np.moveaxis(blocks, -3, -4)).reshape(*batch, 2 * height, 2 * width, channels // 4)
 
 
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**32 - 1))
