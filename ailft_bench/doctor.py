@@ -112,8 +112,11 @@ def _slurm() -> Finding:
     sbatch = shutil.which("sbatch")
     if sbatch is None:
         return Finding("SLURM", "ok", "not found: runs stay on this machine")
-    if not slurm_queue.answers():
-        return Finding("SLURM", "warn", f"{sbatch} is here, but no controller answers: runs stay on this machine")
+    controller = slurm_queue.controller(patience_s=5)
+    if controller == "absent":
+        return Finding("SLURM", "ok", f"{sbatch} is here, but set up for no cluster: runs stay on this machine")
+    if controller == "silent":
+        return Finding("SLURM", "warn", f"set up ({sbatch}), but its controller does not answer: run refuses")
     return Finding("SLURM", "ok", f"answers ({sbatch}): run uses it; --executor local does not")
 
 

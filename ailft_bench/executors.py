@@ -40,19 +40,31 @@ class Executor(Protocol):
 
 
 def choose(name: Name, jobs: int | None, detach: bool, profile_name: str | None) -> Executor:
-    """Return the executor that the options ask for; ``auto`` is SLURM where it answers, outside of its jobs.
+    """Return the executor that the options ask for.
+
+    ``auto`` is SLURM where there is one, outside of its jobs, and wherever an option is for SLURM alone. A SLURM
+    that is here but silent is an error: its login node is no place for the cells.
 
     Raises:
         UserError: SLURM is asked for and does not answer, or an option does not go with the executor.
     """
-    if name == "slurm" or (name == "auto" and "SLURM_JOB_ID" not in os.environ and slurm_queue.answers()):
-        if name == "slurm" and not slurm_queue.answers():
-            raise UserError("--executor slurm: no SLURM answers here (tried: scontrol ping); allowed: local, inline")
-        chosen = profile.load(profile_name)
-        return Slurm(chosen if jobs is None else chosen.model_copy(update={"parallel": jobs}), detach)
-    for option, given in (("--detach", detach), ("--profile", profile_name is not None)):
-        if given:
-            raise UserError(f"{option}: only SLURM has jobs that go on alone; here the executor is local or inline")
+    for_slurm = [option for option, given in (("--detach", detach), ("--profile", profile_name is not None)) if given]
+    if name in ("local", "inline") and for_slurm:
+        raise UserError(f"{for_slurm[0]}: only SLURM has jobs that go on alone; here the executor is {name}")
+    if name == "slurm":
+        for_slurm.insert(0, "--executor slurm")
+    if name in ("slurm", "auto") and (for_slurm or "SLURM_JOB_ID" not in os.environ):
+        controller = slurm_queue.controller()
+        if controller == "answers":
+            chosen = profile.load(profile_name)
+            return Slurm(chosen if jobs is None else chosen.model_copy(update={"parallel": jobs}), detach)
+        if for_slurm:
+            raise UserError(f"{for_slurm[0]}: no SLURM answers here (tried: scontrol ping); allowed: --executor local")
+        if controller == "silent":
+            raise UserError(
+                "SLURM is set up here but its controller does not answer (tried for a minute: scontrol ping); "
+                "try again later, or run on this machine: --executor local"
+            )
     return Inline() if name == "inline" else Local(jobs)
 
 

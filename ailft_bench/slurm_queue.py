@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from ailft_bench import durable
 from ailft_bench.attempts import Verdict
@@ -64,15 +65,27 @@ class Job:
         return f"SLURM job {self.id}: {self.state}{detail}"
 
 
-def answers() -> bool:
-    """Whether this machine can submit: there is an sbatch, and a controller behind it."""
+def controller(patience_s: float = 60) -> Literal["absent", "silent", "answers"]:
+    """Return whether SLURM takes jobs from this machine.
+
+    ``absent``: there is no sbatch, or nothing that says where a controller would be. ``silent``: a configured
+    controller did not answer for ``patience_s``; one that starts again or is busy is waited for that long.
+    """
     if shutil.which("sbatch") is None:
-        return False
-    try:
-        _ask("scontrol", "ping", timeout=10)
-    except QueueUnknownError:
-        return False
-    return True
+        return "absent"
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            ping = subprocess.run(["scontrol", "ping"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        except subprocess.TimeoutExpired:
+            return "silent"
+        if " is UP" in ping.stdout:
+            return "answers"
+        if not ping.stdout.startswith("Slurmctld"):
+            return "absent"
+        if time.monotonic() > deadline:
+            return "silent"
+        time.sleep(1)
 
 
 def jobs(results: Path) -> dict[Path, Job]:
@@ -188,14 +201,14 @@ def _if_answered(question: Callable[[], T]) -> T | None:
         return None
 
 
-def _ask(*command: str, timeout: float = _TIMEOUT_S) -> str:
+def _ask(*command: str) -> str:
     try:
         result = subprocess.run(
             command,
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=timeout,
+            timeout=_TIMEOUT_S,
             env={**os.environ, "LC_ALL": "C"},
         )
     except (OSError, subprocess.TimeoutExpired) as error:

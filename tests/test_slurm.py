@@ -77,7 +77,7 @@ class Stage:
         return self.said(log)
 
     def run(self, *cells: str, executor: str = "slurm") -> tuple[str, ...]:
-        where = ("--profile", "here.yaml") if executor == "slurm" else ("--jobs", "2")
+        where = ("--jobs", "2") if executor == "local" else ("--profile", "here.yaml")
         return ("run", "tiny.yaml", "--executor", executor, *where, *(cells or ("--scale", "smoke")))
 
     def said(self, log: str = "run.log") -> str:
@@ -122,9 +122,9 @@ def array_with_several_submitters(stage: Stage) -> None:
     first.send_signal(signal.SIGKILL)
     first.wait()
     second = stage.start(*stage.run(), log="second.log")
-    third = stage.start(*stage.run(), log="third.log")
     stage.until(lambda: any(cell.holder for cell in stage.cells()))
     stage.cluster.stop_controller()
+    third = stage.start(*stage.run(executor="auto"), log="third.log")
     time.sleep(3)
     stage.cluster.start_controller()
     for process, log in ((second, "second.log"), (third, "third.log")):
