@@ -3,8 +3,8 @@
 Importing this package registers its environments with gymnasium (``ailft/Kitchen-v0`` and friends).
 """
 
-from ailft_bench.envs import register_environments
+from ailft_bench.envs import register_with_gymnasium
 
 __version__ = "0.1.0"
 
-register_environments()
+register_with_gymnasium()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -57,8 +58,11 @@ class Attempts:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def add(self, checkpoint: str | None, after: Failure | None) -> None:
-        """Note that this process starts on the run, from ``checkpoint`` or the beginning."""
+    def add(self, checkpoint: str | None, after: Failure | None, settings: Mapping[str, Any]) -> None:
+        """Note that this process starts on the run, from ``checkpoint`` or the beginning.
+
+        ``settings`` of the machine join the provenance: what is no part of the run's identity.
+        """
         attempt = Attempt(
             host=machine.node(),
             pid=os.getpid(),
@@ -67,7 +71,7 @@ class Attempts:
             restarts=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
             checkpoint=checkpoint,
             after=None if after is None else asdict(after),
-            provenance=provenance.collect(),
+            provenance={**provenance.collect(), **settings},
         )
         with storage_errors(self.path), open(self.path, "ab+") as file:
             torn = file.tell() > 0 and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n"

@@ -1,4 +1,7 @@
-"""What this machine offers: cores, memory, GPUs; read from the kernel, without importing torch."""
+"""What this machine offers: cores, memory, GPUs; read from the kernel, without importing torch.
+
+What users ask of it goes to workers by environment variable, not by the suite: it is no part of the science.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,11 @@ import os
 import platform
 import socket
 from pathlib import Path
+
+#: ``auto``, ``float32`` or ``bfloat16``: see ``ailft_bench.precision``.
+PRECISION = "AILFT_PRECISION"
+#: Set: networks are compiled by ``torch.compile``.
+COMPILE = "AILFT_COMPILE"
 
 
 def node() -> str:
@@ -41,6 +49,14 @@ def gpus() -> list[str]:
         return [device for device in visible.split(",") if device not in ("", "-1")]
     devices = (path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
     return sorted(devices, key=int)
+
+
+def bfloat16_units() -> list[str]:
+    """Return the processor's instruction sets for matrix products in bfloat16, as the kernel names them."""
+    for line in _read("/proc/cpuinfo").splitlines():
+        if line.startswith("flags"):
+            return sorted({"avx512_bf16", "amx_bf16"} & set(line.split()))
+    return []
 
 
 def cpu_model() -> str:

@@ -11,6 +11,7 @@ Layout of ``results/<suite>/<scale>/<algorithm>[+<variant>]/seed-<n>-<id8>/``::
     lease.json       the worker that holds the run, refreshed while it lives
     failed.json      why the last attempt failed; removed when the next one starts
     log.txt          what the worker printed
+    tensorboard/     the metrics once more, where live logging was asked for
     result.parquet   the metrics as a tidy table; the first valid one stays
     done             last of all
 """
@@ -182,11 +183,11 @@ class RunDirectory:
         """Hold the run while the block works on it; see ``Lease.hold`` for what it yields and raises."""
         return self._lease.hold()
 
-    def start_attempt(self) -> None:
-        """Note that a worker starts, and clear away what the one before left half-written."""
+    def start_attempt(self, **settings: Any) -> None:
+        """Note that a worker starts, under these settings of the machine; clear away what the last one half wrote."""
         self._lease.check()
         latest = self.latest_checkpoint()
-        self.attempts.add(latest and latest[1].name, self.failure)
+        self.attempts.add(latest and latest[1].name, self.failure, settings)
         with storage_errors(self.path):
             (self.path / "failed.json").unlink(missing_ok=True)
             self._remove_leftovers()

@@ -30,6 +30,7 @@ from algorithms.agent import Agent, Policy
 from algorithms.config import AgentConfig
 from algorithms.diagnostics import calibration
 from algorithms.frames import fold
+from algorithms.precision import Precision
 from algorithms.replay import Replay
 
 Phase = Literal["pretrain", "clone", "prefill", "online", "done"]
@@ -61,14 +62,16 @@ class Trainer:
     those of an undisturbed one, wall-clock times excepted.
     """
 
-    def __init__(self, run: RunDirectory, demonstrations: Demonstrations, device: str = "cpu") -> None:
+    def __init__(
+        self, run: RunDirectory, demonstrations: Demonstrations, device: str = "cpu", precision: Precision = "float32"
+    ) -> None:
         spec = run.spec
         self.run, self.spec = run, spec
         self.config = AgentConfig.from_settings(spec.agent)
         self._env = make_env(spec.environment["id"], spec.environment_kwargs)
         self._eval_env = make_env(spec.environment["id"], spec.environment_kwargs)
         image_size, actions = self._env.observation_space.shape[0], self._env.action_space.shape[0]  # type: ignore[index]
-        self.agent = Agent(self.config, image_size, actions, branch_seed(spec.seed, "agent"), device)
+        self.agent = Agent(self.config, image_size, actions, branch_seed(spec.seed, "agent"), device, precision)
         episodes = 1 + spec.env_steps // self._env.horizon
         frames = sum(len(episode.image) for episode in demonstrations.episodes) + spec.env_steps + episodes
         checkpoint = run.latest_checkpoint()
@@ -91,6 +94,9 @@ class Trainer:
             run.metrics.truncate(0)
             for episode in demonstrations.episodes:
                 self._replay.add_demonstration(episode.image, episode.action)
+            if self.config.center_frames:
+                images = np.concatenate([episode.image for episode in demonstrations.episodes])
+                self.agent.model.center(torch.from_numpy(fold(images)).to(self.agent.device))
 
     @property
     def phase(self) -> Phase:

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from ailft_bench import signals
+from ailft_bench import live, machine, signals
 from ailft_bench.demos.collection import Demonstrations, provide
 from ailft_bench.errors import UserError
 from ailft_bench.lease import LeaseHeldError, LeaseLostError
@@ -51,18 +51,24 @@ def run_cell(path: Path) -> bool:
 def _work(run: RunDirectory, should_stop: Callable[[], bool]) -> bool:
     import torch
 
+    from ailft_bench import precision
     from ailft_bench.training import Trainer
 
-    run.start_attempt()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen, compiled = precision.of_run(run, device), bool(os.environ.get(machine.COMPILE))
+    run.start_attempt(precision=chosen, compiled=compiled)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     torch.set_flush_denormal(True)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":  # a run that is continued must be the run that was not interrupted
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.deterministic = True
         torch.use_deterministic_algorithms(True, warn_only=True)
-    trainer = Trainer(run, _demonstrations(run), device)
-    if not trainer.train(should_stop):
+    trainer = Trainer(run, _demonstrations(run), device, chosen)
+    if compiled:
+        trainer.agent.compile()
+    with live.following(run):
+        done = trainer.train(should_stop)
+    if not done:
         return False
     trainer.save()
     run.finish()

@@ -24,7 +24,7 @@ class Actor(nn.Module):
 
     def forward(self, features: Tensor) -> ActionDistribution:
         """Return pi(. | s) for features (..., F)."""
-        mean, raw = self.layers(features).chunk(2, -1)
+        mean, raw = self.layers(features).float().chunk(2, -1)
         if self.config.action_distribution == "trunc_normal":
             return TruncatedNormal(mean.tanh(), 2 * (raw / 2).sigmoid() + self.config.actor_min_std)
         # Bounded pre-activations: a saturated tanh has no gradient to come back by (VMAIL).

@@ -1,6 +1,7 @@
 """The agent: one update of equations 2 to 9, in the order in which the gradients may flow.
 
-Gradient map. The model's loss trains encoder, RSSM and decoder only. The discriminator's trains the
+Gradient map. The model's loss (with a cloning term where ``model_bc_scale`` says so) trains encoder, RSSM and
+decoder only. The discriminator's trains the
 discriminator only. The actor's trains the policy only, through the reward (discriminator and every ensemble
 member), the critics, the GRU, the chosen members and earlier actions, all of them frozen. The critics' loss
 trains the critics only; their inputs and targets are constants.
@@ -23,17 +24,31 @@ from algorithms.critics import Critics
 from algorithms.discriminator import Discriminator
 from algorithms.frames import fold
 from algorithms.imagination import Rollout, imagine
+from algorithms.precision import Precision, float32, products_in
 from algorithms.replay import Batch
 from algorithms.rssm import Latent, Posterior
 from algorithms.world_model import Metrics, WorldModel
 
 
 class Agent:
-    """World model, discriminator, critics and actor with their optimisers and one random generator."""
+    """World model, discriminator, critics and actor with their optimisers and one random generator.
 
-    def __init__(self, config: AgentConfig, image_size: int, action_size: int, seed: int, device: str = "cpu") -> None:
+    ``precision`` is that of products and convolutions in updates (see ``algorithms.precision``); it may be changed
+    between them.
+    """
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        image_size: int,
+        action_size: int,
+        seed: int,
+        device: str = "cpu",
+        precision: Precision = "float32",
+    ) -> None:
         self.config = config
         self.device = torch.device(device)
+        self.precision = precision
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.action_size = action_size
         self.updates = 0
@@ -70,14 +85,10 @@ class Agent:
 
         ``lr_scale`` multiplies both learning rates.
         """
-        batch, expert = self._to_device(batch, expert)
-        posterior, metrics = self._update_model(batch, lr_scale)
-        features, actions = self._expert_pairs(batch, posterior, expert, metrics)
-        loss, cloning_metrics = self._cloning_loss(features, actions)
-        if bc_scale > 0:
-            self._step("actor", bc_scale * loss, cloning_metrics, lr_scale)
+        with products_in(self.precision, self.device):
+            metrics = self._clone(*self._to_device(batch, expert), bc_scale, lr_scale)
         self.updates += 1
-        return _to_floats(metrics | cloning_metrics)
+        return _to_floats(metrics)
 
     def update(self, batch: Batch, expert: Batch | None, train_actor: bool = True) -> dict[str, float]:
         """Do one full update: model, discriminator, actor, critics, all from the same rollouts.
@@ -90,7 +101,33 @@ class Agent:
         Returns:
             Diagnostics by their names in the results' schema.
         """
-        batch, expert = self._to_device(batch, expert)
+        with products_in(self.precision, self.device):
+            metrics = self._update(*self._to_device(batch, expert), train_actor)
+        self.updates += 1
+        if self.updates % self.config.target_every == 0:
+            self.critics.update_targets()
+        return _to_floats(metrics)
+
+    def compile(self, backend: str = "inductor") -> None:
+        """Compile what holds no random numbers (``torch.compile``); the first updates then take minutes.
+
+        Raises:
+            RuntimeError: at the first update, where there is no compiler.
+        """
+        for module in (self.model.encoder, self.model.decoder, self.actor.layers, *self.critics.online):
+            module.compile(backend=backend)
+        for name in ("advance", "infer", "imagine"):
+            setattr(self.model.rssm, name, torch.compile(getattr(self.model.rssm, name), backend=backend))
+
+    def _clone(self, batch: Batch, expert: Batch | None, bc_scale: float, lr_scale: float) -> Metrics:
+        posterior, metrics = self._update_model(batch, lr_scale)
+        features, actions = self._expert_pairs(batch, posterior, expert, metrics)
+        loss, cloning_metrics = self._cloning_loss(features, actions)
+        if bc_scale > 0:
+            self._step("actor", bc_scale * loss, cloning_metrics, lr_scale)
+        return metrics | cloning_metrics
+
+    def _update(self, batch: Batch, expert: Batch | None, train_actor: bool) -> Metrics:
         posterior, metrics = self._update_model(batch)
         expert_features, expert_actions = self._expert_pairs(batch, posterior, expert, metrics)
         starts = self._draw_starts(batch.frames.shape[0], batch.frames.shape[1])
@@ -107,14 +144,15 @@ class Agent:
                 rewards, reward_metrics = self._rewards(rollout)
                 metrics |= reward_metrics
                 metrics |= self._update_actor(rollout, rewards, expert_features, expert_actions, train_actor)
-        metrics |= self._update_critics(batch, posterior, starts, rollout, rewards.detach())
-        self.updates += 1
-        if self.updates % self.config.target_every == 0:
-            self.critics.update_targets()
-        return _to_floats(metrics)
+        return metrics | self._update_critics(batch, posterior, starts, rollout, rewards.detach())
 
     def _update_model(self, batch: Batch, lr_scale: float = 1.0) -> tuple[Posterior, Metrics]:
         loss, posterior, metrics = self.model.loss(batch.frames, batch.actions, self.generator)
+        if self.config.model_bc_scale > 0:
+            rows = slice(batch.expert_rows)
+            with _frozen(self.actor):
+                cloning, _ = self._cloning_loss(posterior.state.features[:-1, rows], batch.actions[1:, rows])
+            loss = loss + self.config.model_bc_scale * cloning
         self._step("model", loss, metrics, lr_scale)
         detached = Posterior(posterior.state.detach(), posterior.mean.detach(), posterior.std.detach())
         if batch.expert_rows < batch.frames.shape[1]:
@@ -254,8 +292,9 @@ class Agent:
         ``values`` and ``returns`` (N,) belong to the rollouts' first states at flat positions ``starts``.
         """
         config, rows = self.config, batch.frames.shape[1]
-        follows = starts >= rows
-        after = starts[follows]
+        # Drawn starts all have a predecessor (see _draw_starts); of all of them, the first rows have none.
+        first = rows if len(starts) == batch.frames.shape[0] * rows else 0
+        after = starts[first:]
         features = posterior.state.select(after - rows).features
         actions = batch.actions.flatten(0, 1)[after]
         with torch.no_grad():
@@ -265,7 +304,7 @@ class Agent:
             alpha = config.alpha if config.penalize_data_reward else 0.0
             rewards = objectives.imitation_reward(logits, penalty, alpha, config.reward_form)
             targets = objectives.critic_data_targets(
-                rewards, values[follows], returns[follows], config.discount, config.lam
+                rewards, values[first:], returns[first:], config.discount, config.lam
             )
         return torch.stack([objectives.critic_data_loss(qi, targets) for qi in self.critics(features, actions)]).mean()
 
@@ -279,10 +318,11 @@ class Agent:
         for group in optimizer.param_groups:
             group["lr"] = lr_scale * self._rates[name]
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(module.parameters(), self.config.grad_clip)
+        with float32():  # backward computes in the types of forward by itself
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(module.parameters(), self.config.grad_clip)
+            optimizer.step()
         metrics[f"{name.removesuffix('s')}/grad_norm"] = norm
-        optimizer.step()
 
     def _to_device(self, batch: Batch, expert: Batch | None) -> tuple[Batch, Batch | None]:
         return batch.to(self.device), expert and expert.to(self.device)

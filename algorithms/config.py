@@ -46,6 +46,7 @@ class AgentConfig:
     kl_scale: float = 1.0
     kl_balance: float | None = 0.8  # None: one KL that trains posterior and prior alike (Dreamer v1)
     free_nats: float = 1.0
+    center_frames: bool = False  # ours: networks see frames as differences to the demonstrations' mean frame
 
     # Batches. With demo_batch_fraction > 0 that share of each batch is expert sequences, and they serve as
     # the expert batch too; with 0 an expert batch of the same size is drawn beside the replay batch.
@@ -96,6 +97,7 @@ class AgentConfig:
     entropy: float = 1e-4
     discount_weights: bool = False  # weight step t of the actor's and critics' losses by discount**t
     bc_scale: float = 0.0  # weight of -log pi(a_E | s_E) in every actor update
+    model_bc_scale: float = 0.0  # ours: weight of the same term in the model's loss, so that states hold what it needs
 
     # Optimisers.
     model_lr: float = 3e-4
@@ -132,6 +134,8 @@ class AgentConfig:
             raise SettingError(
                 "bc_pretrain", 0, "at least 1 where nothing else (adversarial, bc_scale) trains the actor"
             )
+        if self.model_bc_scale > 0 and self.demo_batch_fraction == 0:
+            raise SettingError("model_bc_scale", self.model_bc_scale, "0 where demo_batch_fraction is 0")
         if not self.online and self.pretrain_updates + self.bc_pretrain == 0:
             raise SettingError("bc_pretrain", 0, "at least 1 where online is false: nothing else would be learned")
 
@@ -170,9 +174,9 @@ _POSITIVE_INTEGERS = (
     "n_critics critic_layers target_every actor_layers horizon imagination_starts train_every updates_per_train"
 )
 _NONNEGATIVE = (
-    "kl_scale free_nats disc_penalty disc_penalty_target disc_noise disc_action_scale alpha entropy bc_scale model_lr "
-    "disc_lr critic_lr actor_lr weight_decay pretrain_updates bc_pretrain prefill_steps actor_frozen_updates "
-    "exploration_noise"
+    "kl_scale free_nats disc_penalty disc_penalty_target disc_noise disc_action_scale alpha entropy bc_scale "
+    "model_bc_scale model_lr disc_lr critic_lr actor_lr weight_decay pretrain_updates bc_pretrain prefill_steps "
+    "actor_frozen_updates exploration_noise"
 )
 _FRACTIONS = "kl_balance demo_batch_fraction target_tau discount lam"
 _POSITIVE = "pretrain_lr_scale min_std actor_min_std actor_init_std adam_eps grad_clip"
@@ -207,6 +211,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "hidden": 200,
         "units": 200,
         "ensemble_size": 5,
+        "center_frames": True,
         "batch_size": 12,
         "sequence_length": 20,
         "demo_batch_fraction": 0.5,
@@ -214,9 +219,17 @@ PRESETS: dict[str, dict[str, Any]] = {
         "disc_steps": 3,
         "disc_lr": 1e-3,
         "disc_action_scale": 3.0,
+        "alpha": 10.0,
         "imagination_starts": 150,
-        "horizon": 8,
-        "discount": 0.97,
+        # Within a few thousand updates the critics never learn to point at the expert, and drown the reward's own
+        # gradient, which does; so returns end after a few steps, and a cloning term holds what was cloned.
+        "bootstrap": False,
+        "lam": 1.0,
+        "horizon": 3,
+        "discount": 0.9,
+        "bc_scale": 0.3,
+        "model_bc_scale": 10.0,
+        "entropy": 0.0,
         "model_lr": 1.5e-4,
         "actor_lr": 1e-4,
         "pretrain_lr_scale": 4.0,
@@ -227,7 +240,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "bc_pretrain": 1500,
         "prefill_steps": 1120,
         "updates_per_train": 1,
-        "actor_frozen_updates": 300,
+        "actor_frozen_updates": 400,
     },
     "smoke": {
         "depth": 4,

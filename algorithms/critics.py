@@ -33,8 +33,8 @@ class Critics(nn.Module):
     def target_value(self, features: Tensor, actions: Tensor, generator: torch.Generator) -> Tensor:
         """Return V_0(s) by the target critics: their minimum, or one of them drawn for the whole call."""
         values = self._evaluate(self.target, features, actions)
-        drawn = torch.randint(len(values), (), generator=generator, device=values.device)
-        return values.amin(0) if self.config.target_reduce == "min" else values[drawn]
+        drawn = torch.randint(len(values), (1,), generator=generator, device=values.device)
+        return values.amin(0) if self.config.target_reduce == "min" else values.index_select(0, drawn)[0]
 
     @torch.no_grad()
     def update_targets(self) -> None:
@@ -44,4 +44,4 @@ class Critics(nn.Module):
 
     def _evaluate(self, networks: nn.ModuleList, features: Tensor, actions: Tensor) -> Tensor:
         inputs = torch.cat([features, actions], -1) if self.config.critic == "Q" else features
-        return torch.stack([network(inputs).squeeze(-1) for network in networks])
+        return torch.stack([network(inputs).squeeze(-1) for network in networks]).float()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from algorithms.config import AgentConfig
 from algorithms.networks import mlp
 from algorithms.objectives import discriminator_loss
+from algorithms.precision import float32
 
 Metrics = dict[str, Tensor]
 
@@ -26,7 +27,7 @@ class Discriminator(nn.Module):
 
     def clean(self, pairs: Tensor) -> Tensor:
         """Return logits without instance noise, as the reward of replayed data is read: (..., F + A) -> (...)."""
-        return self.layers(pairs).squeeze(-1)
+        return self.layers(pairs).squeeze(-1).float()
 
     def forward(self, pairs: Tensor, generator: torch.Generator) -> Tensor:
         """Return logits (..., F + A) -> (...), through instance noise where that is the regulariser."""
@@ -44,7 +45,8 @@ class Discriminator(nn.Module):
         """
         expert_logits, policy_logits = self(expert, generator), self(policy, generator)
         loss = discriminator_loss(expert_logits, policy_logits)
-        penalty = self._penalty(expert, policy, generator)
+        with float32():
+            penalty = self._penalty(expert, policy, generator)
         accuracy_expert = (expert_logits > 0).float().mean()
         accuracy_policy = (policy_logits <= 0).float().mean()
         metrics = {

@@ -38,7 +38,7 @@ def imagine(config: AgentConfig, rssm: RSSM, actor: Actor, start: Latent, genera
     """
     rows, horizon = len(start.deter), config.horizon
     members = rssm.draw_members((horizon, rows) if config.member_per_row else (horizon,), generator)
-    noise = torch.randn(horizon, rows, rssm.stoch, generator=generator, device=generator.device)
+    noise = torch.randn(horizon, rows, rssm.stoch, generator=generator, device=start.deter.device)
     state = start
     features, actions, disagreements, log_probs = [], [], [], []
     for step in range(horizon):

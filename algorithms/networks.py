@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from algorithms.frames import CHANNELS
+from algorithms.precision import float32
 
 #: Kernels (stride 2) of the decoder's transposed convolutions by image size, the last of which, of kernel 6, is
 #: done on folded frames: each chain ends at exactly that size.
@@ -58,7 +59,7 @@ class Decoder(nn.Module):
         layers: list[nn.Module] = []
         for level, kernel in reversed(list(enumerate(reversed(kernels)))):
             outputs = depth * 2 ** min(level, 3)
-            layers += [nn.ReLU(), nn.ConvTranspose2d(channels, outputs, kernel, 2)]
+            layers += [nn.ReLU(), _TransposedConvolution(channels, outputs, kernel, 2)]
             channels = outputs
         self.layers = _channels_last([*layers, nn.ReLU(), nn.Conv2d(channels, CHANNELS, 3, padding=2)])
 
@@ -66,7 +67,19 @@ class Decoder(nn.Module):
         """Decode (..., F) to (..., 12, S/2, S/2)."""
         batch = features.shape[:-1]
         first = self.linear(features.flatten(0, -2)).unflatten(1, self.shape).movedim(-1, 1)
-        return self.layers(first).unflatten(0, batch)
+        *layers, last = self.layers
+        for layer in layers:
+            first = layer(first)
+        with float32():  # its weight gradient is slow in bfloat16: a handful of channels
+            return last(first.float()).unflatten(0, batch)
+
+
+class _TransposedConvolution(nn.ConvTranspose2d):
+    """Adds its bias afterwards: the kernels with a bias are slower, in bfloat16 by far."""
+
+    def forward(self, inputs: Tensor, output_size: list[int] | None = None) -> Tensor:
+        assert self.bias is not None
+        return F.conv_transpose2d(inputs, self.weight, None, self.stride) + self.bias[:, None, None]
 
 
 def _channels_last(layers: list[nn.Module]) -> nn.Sequential:
@@ -83,7 +96,7 @@ class LayerNormGRUCell(nn.Module):
 
     def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
         """Advance ``state`` (..., size) by ``inputs`` (..., inputs)."""
-        reset, candidate, update = self.norm(self.linear(torch.cat([inputs, state], -1))).chunk(3, -1)
+        reset, candidate, update = self.norm(self.linear(torch.cat([inputs, state], -1)).float()).chunk(3, -1)
         candidate = torch.tanh(reset.sigmoid() * candidate)
         update = (update - 1).sigmoid()
         return update * candidate + (1 - update) * state
@@ -104,12 +117,12 @@ class EnsembleHeads(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return all members' outputs: (N, inputs) -> (K, N, outputs)."""
         hidden = F.elu(torch.baddbmm(self.bias1, inputs.expand(self.members, *inputs.shape), self.weight1))
-        return torch.baddbmm(self.bias2, hidden, self.weight2)
+        return torch.baddbmm(self.bias2, hidden, self.weight2).float()
 
     def select(self, inputs: Tensor, member: Tensor) -> Tensor:
         """Return the output of one member a leading index: (T, N, inputs), (T,) -> (T, N, outputs)."""
         hidden = F.elu(torch.baddbmm(self.bias1[member], inputs, self.weight1[member]))
-        return torch.baddbmm(self.bias2[member], hidden, self.weight2[member])
+        return torch.baddbmm(self.bias2[member], hidden, self.weight2[member]).float()
 
 
 def _stacked_linear(members: int, inputs: int, outputs: int) -> tuple[nn.Parameter, nn.Parameter]:

@@ -5,8 +5,8 @@ Directory::
     frames.u8     (capacity, S/2, S/2, 12) uint8 folded frames, sparse until written
     actions.f32   (capacity, A) float32; actions[i] led to frames[i]
 
-The log is written by position and read through a read-only memory map, so that a full disk is an error
-(a store into a mapped page would be a SIGBUS) and frames are never held twice in memory. What counts is the
+The log is written and read by position, never mapped: a full disk is an error (a store into a mapped page would
+be a SIGBUS), and frames are memory of the system's cache, not of the process. What counts is the
 ``state_dict``: frames beyond its length are leftovers of a killed process and are written again.
 """
 
@@ -36,8 +36,11 @@ class Batch:
     expert_rows: int
 
     def to(self, device: torch.device) -> Batch:
-        """Return the batch on ``device``."""
-        return Batch(self.frames.to(device), self.actions.to(device), self.expert_rows)
+        """Return the batch on ``device``; the way to a GPU is through pinned memory and is not waited for."""
+        frames, actions = self.frames, self.actions
+        if device.type == "cuda" and not frames.is_cuda:
+            frames, actions = frames.pin_memory(), actions.pin_memory()
+        return Batch(frames.to(device, non_blocking=True), actions.to(device, non_blocking=True), self.expert_rows)
 
 
 class Replay:
@@ -130,7 +133,7 @@ class Replay:
 
 
 class _Log:
-    """Rows of one array in one file: positional writes, mapped reads."""
+    """Rows of one array in one file, written and read by position."""
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self._row = int(np.prod(shape[1:])) * dtype.itemsize
@@ -138,7 +141,6 @@ class _Log:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         if os.fstat(self._file).st_size != self._row * shape[0]:
             os.ftruncate(self._file, self._row * shape[0])
-        self._map = np.memmap(path, dtype=dtype, mode="r", shape=shape)
 
     def write(self, index: int, row: np.ndarray) -> None:
         if row.shape != self._shape:
@@ -150,7 +152,8 @@ class _Log:
             data, offset = data[written:], offset + written
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        return self._map[start:stop]
+        data = os.pread(self._file, (stop - start) * self._row, start * self._row)
+        return np.frombuffer(data, self._dtype).reshape(stop - start, *self._shape)
 
     def flush(self) -> None:
         os.fsync(self._file)

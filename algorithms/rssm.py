@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from algorithms.networks import EnsembleHeads, LayerNormGRUCell
+from algorithms.precision import float32
 
 
 @dataclass(frozen=True)
@@ -76,21 +77,22 @@ class RSSM(nn.Module):
 
     def observe(self, embeddings: Tensor, actions: Tensor, generator: torch.Generator) -> Posterior:
         """Filter a sequence from the zero state: (T, B, E) and (T, B, A); ``actions[t]`` led to ``embeddings[t]``."""
-        projected = self.posterior_embedding(embeddings)
+        projected = self.posterior_embedding(embeddings).float()
         noise = torch.randn(*actions.shape[:2], self.stoch, generator=generator, device=actions.device)
         state = self.initial(actions.shape[1])
         steps: list[tuple[Tensor, ...]] = []
-        for action, embedding, draw in zip(actions, projected, noise, strict=True):
-            deter = self.advance(state, action)
-            mean, std = self.infer(deter, embedding)
-            state = Latent(mean + std * draw, deter)
-            steps.append((state.stoch, deter, mean, std))
+        with float32():
+            for action, embedding, draw in zip(actions, projected, noise, strict=True):
+                deter = self.advance(state, action)
+                mean, std = self.infer(deter, embedding)
+                state = Latent(mean + std * draw, deter)
+                steps.append((state.stoch, deter, mean, std))
         stoch, deter, mean, std = (torch.stack(values) for values in zip(*steps, strict=True))
         return Posterior(Latent(stoch, deter), mean, std)
 
     def draw_members(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Return uniform member indices of ``shape``."""
-        return torch.randint(self.members, shape, generator=generator, device=generator.device)
+        return torch.randint(self.members, shape, generator=generator, device=self.input_layer.weight.device)
 
     def prior(self, deter: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
         """Return the moments of M_k(z_t | h_t), deter (T, B, H), by one member a step (T,) or a row (T, B)."""
@@ -112,7 +114,9 @@ class RSSM(nn.Module):
         """
         deter = self.advance(state, action)
         every = self.prior_heads(deter)
-        chosen = every[member] if member.dim() == 0 else every[member, torch.arange(len(deter), device=deter.device)]
+        # Indexing by a tensor of one number would read it on the host, and wait for a GPU to come to it.
+        rows = torch.arange(len(deter), device=deter.device)
+        chosen = every.index_select(0, member[None])[0] if member.dim() == 0 else every[member, rows]
         mean, std = self._moments(chosen)
         return Latent(mean + std * noise, deter), every[..., : self.stoch].transpose(0, 1)
 

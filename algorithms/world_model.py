@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from algorithms.config import AgentConfig
-from algorithms.frames import scale
+from algorithms.frames import CHANNELS, scale
 from algorithms.networks import Decoder, Encoder
 from algorithms.objectives import gaussian_kl
 from algorithms.rssm import RSSM, Latent, Posterior
@@ -35,10 +35,20 @@ class WorldModel(nn.Module):
         )
         self.feature_size = config.stoch + config.deter
         self.decoder = Decoder(self.feature_size, image_size, config.depth)
+        self.background: Tensor
+        self.register_buffer("background", torch.zeros(CHANNELS, image_size // 2, image_size // 2))
+
+    def center(self, frames: Tensor) -> None:
+        """Take the mean of folded uint8 frames (N, S/2, S/2, 12) as the background.
+
+        With ``center_frames`` the networks see and draw differences to it: a fixed camera shows the same scene
+        over and over, and learning to draw that would come first, what moves long after.
+        """
+        self.background.copy_(scale(frames).mean(0))
 
     def observe(self, frames: Tensor, actions: Tensor, generator: torch.Generator) -> Posterior:
         """Filter folded uint8 frames (T, B, S/2, S/2, 12); ``actions[t]`` (T, B, A) led to ``frames[t]``."""
-        return self.rssm.observe(self.encoder(scale(frames)), actions, generator)
+        return self.rssm.observe(self.encoder(self._scaled(frames)), actions, generator)
 
     def loss(self, frames: Tensor, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, Posterior, Metrics]:
         """Return the negative ELBO a frame, in nats, and the posterior it was computed from.
@@ -46,7 +56,7 @@ class WorldModel(nn.Module):
         The frame's log probability is summed over pixels; the KL is balanced and has free nats on its mean
         over the batch, by configuration.
         """
-        config, scaled = self.config, scale(frames)
+        config, scaled = self.config, self._scaled(frames)
         posterior = self.rssm.observe(self.encoder(scaled), actions, generator)
         shape = (len(frames),) if not config.member_per_row else tuple(frames.shape[:2])
         prior_mean, prior_std = self.rssm.prior(posterior.state.deter, self.rssm.draw_members(shape, generator))
@@ -68,6 +78,10 @@ class WorldModel(nn.Module):
         """Filter one folded uint8 frame (B, S/2, S/2, 12), given the state before it and the action that led to it."""
         rssm = self.rssm
         deter = rssm.advance(state, action)
-        mean, std = rssm.infer(deter, rssm.posterior_embedding(self.encoder(scale(frame))))
+        mean, std = rssm.infer(deter, rssm.posterior_embedding(self.encoder(self._scaled(frame))))
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
         return Latent(mean + std * noise, deter)
+
+    def _scaled(self, frames: Tensor) -> Tensor:
+        scaled = scale(frames)
+        return scaled.sub_(self.background) if self.config.center_frames else scaled

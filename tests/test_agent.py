@@ -218,6 +218,7 @@ SWITCHES: dict[str, tuple[Any, set[str]]] = {
     "discount": (0.5, {"actor", "critics"}),
     "discount_weights": (True, {"actor", "critics"}),
     "bc_scale": (10.0, {"actor"}),
+    "model_bc_scale": (10.0, {"model", "discriminator", "actor", "critics"}),
     "entropy": (1.0, {"actor"}),
     "target_reduce": ("random", {"critics"}),
     "disc_negatives": ("replay", {"discriminator", "actor", "critics"}),

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +42,42 @@ def test_world_model_overfits_a_handful_of_sequences(
 ) -> None:
     _, _, metrics = fitted
     assert metrics[-1]["model/reconstruction"] < 0.1 * metrics[0]["model/reconstruction"]
+
+
+def test_centred_model_sees_and_draws_differences_to_the_background() -> None:
+    """A model without centring that is shown the difference itself computes the same."""
+    batch = moving_squares(4, 10, seed=1)
+    agents = [Agent(replace(SMALL, center_frames=centered), 64, 1, seed=0) for centered in (True, False)]
+    centered, plain = (agent.model for agent in agents)
+    centered.center(batch.frames.flatten(0, 1))
+    mean = scale(batch.frames).mean((0, 1))
+    torch.testing.assert_close(centered.background, mean)
+
+    class Difference(torch.nn.Module):
+        def __init__(self, encoder: torch.nn.Module) -> None:
+            super().__init__()
+            self.encoder = encoder
+
+        def forward(self, frames: torch.Tensor) -> torch.Tensor:
+            return self.encoder(frames - mean)
+
+    plain.encoder = Difference(plain.encoder)  # type: ignore[assignment]
+    (_, _, own), (_, other, metrics) = (
+        model.loss(batch.frames, batch.actions, torch.Generator().manual_seed(3)) for model in (centered, plain)
+    )
+    drawn = plain.decoder(other.state.features)
+    error = (drawn - (scale(batch.frames) - mean)).square().sum() / (2 * 40)
+    torch.testing.assert_close(own["model/reconstruction"], error)
+    torch.testing.assert_close(own["model/kl"], metrics["model/kl"])
+
+
+def test_background_travels_with_the_networks() -> None:
+    batch = moving_squares(2, 5, seed=1)
+    agent, other = (Agent(replace(SMALL, center_frames=True), 64, 1, seed) for seed in (0, 1))
+    agent.model.center(batch.frames.flatten(0, 1))
+    other.load_networks(agent.state_dict())
+    torch.testing.assert_close(other.model.background, agent.model.background)
+    assert other.model.background.std() > 0
 
 
 def test_imagined_squares_move_as_the_actions_say(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Mapping
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
-
-import farama_notifications
-import gymnasium
 
 if TYPE_CHECKING:
     from ailft_bench.envs.base import ImitationEnv
@@ -24,6 +25,9 @@ def register_environments() -> None:
 
     No ``max_episode_steps``: an environment truncates itself at its ``horizon``, so its state is complete.
     """
+    import farama_notifications
+    import gymnasium
+
     # gymnasium-robotics would print a notice about its hand environments, which have no part here, to the
     # standard error of every process.
     farama_notifications.notifications.pop("gymnasium_robotics", None)
@@ -32,12 +36,41 @@ def register_environments() -> None:
             gymnasium.register(env_id, entry_point=entry_point)
 
 
+def register_with_gymnasium() -> None:
+    """Register every environment now if gymnasium is imported, else as soon as it is: a third of a second."""
+    if "gymnasium" in sys.modules:
+        register_environments()
+    elif not any(isinstance(finder, _Gymnasium) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Gymnasium())
+
+
+class _Gymnasium:
+    """Finds gymnasium as Python would have, once, and registers the environments when its import is done."""
+
+    def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name != "gymnasium":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_register(module: ModuleType) -> None:
+                execute(module)
+                register_environments()
+
+            spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
+        return spec
+
+
 def environment_class(env_id: str) -> type[ImitationEnv]:
     """Return the class behind a gymnasium id; ``module:Id`` imports the module that registers it.
 
     Raises:
         LookupError: there is no such environment, or it is not an ``ImitationEnv``.
     """
+    import gymnasium
+
     from ailft_bench.envs.base import ImitationEnv
 
     register_environments()
