@@ -5,7 +5,7 @@ Layout::
     results.parquet   every measurement, in the schema of ``export``
     runs.csv          every run, those that failed or are missing included
     figures/          PNG, PDF and the data behind each
-    tables/           headline, comparison, tasks, safety and runs in Markdown and LaTeX
+    tables/           headline, comparisons, tasks, actions, safety and runs in Markdown and LaTeX
     runs/             run.json, metrics and result of every run: what ``import`` takes
     suite.yaml        the suite, where its file was at hand
     versions.txt      the versions of packages that the runs were made with, for pip
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,9 +30,10 @@ from ailft_bench.store import RunDirectory, RunSpec, runs
 #: What a run's folder takes along: everything but checkpoints, replay and locks.
 _KEPT = ("run.json", "attempts.jsonl", "metrics.jsonl", "failed.json", "result.parquet", "done")
 _TABLES = {
-    "headline": tables.headline,
     "comparison": tables.against_baseline,
+    "control": tables.against_control,
     "tasks": tables.tasks,
+    "actions": tables.actions,
     "safety": tables.safety,
     "runs": tables.runs,
 }
@@ -58,10 +59,12 @@ def write_bundle(
                 (partial / name).mkdir(parents=True)
             figures.plot(results, partial / "figures", references)
             for comparison in comparisons(results):
-                _write_tables(comparison, partial / "tables")
+                known = (references or {}).get((comparison.suite, comparison.scale), {})
+                _write_tables(comparison, known, partial / "tables")
             write_table(results.metrics, partial / "results.parquet")
             write_table(results.runs.drop(columns="directory"), partial / "runs.csv")
-            for directory in filter(None, results.runs["directory"]):
+            whole = results.runs[~results.runs["state"].isin(["missing", "damaged"])]
+            for directory in whole["directory"]:
                 run = RunDirectory(Path(directory))
                 _copy(run.path, run.spec.directory(partial / "runs"))
             if suite_file is not None:
@@ -113,9 +116,10 @@ def import_bundle(bundle: Path, results_dir: Path) -> Imported:
     return Imported(taken, refused)
 
 
-def _write_tables(comparison: Comparison, folder: Path) -> None:
-    for name, build in _TABLES.items():
-        table = build(comparison)
+def _write_tables(comparison: Comparison, references: Mapping[str, Mapping[str, float]], folder: Path) -> None:
+    built = {"headline": tables.headline(comparison, references)}
+    built |= {name: build(comparison) for name, build in _TABLES.items()}
+    for name, table in built.items():
         if not table.empty:
             stem = f"{comparison.suite}-{comparison.scale}-{name}"
             write_bytes(folder / f"{stem}.md", tables.to_markdown(table).encode())

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from ailft_bench import __version__, cli_results
+from ailft_bench import __version__, cli_bench, cli_results, cli_tune
 from ailft_bench.cli_demos import demos
 from ailft_bench.cli_options import (
+    PrecisionOption,
     ResultsOption,
     ScaleOption,
     SetOption,
@@ -49,6 +50,8 @@ app = typer.Typer(
 )
 app.add_typer(demos, name="demos")
 cli_results.register(app)
+cli_tune.register(app)
+cli_bench.register(app)
 
 SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="A YAML file or a shipped suite's name.")]
 OptionalSuite = Annotated[
@@ -91,15 +94,25 @@ def run(
         str | None, typer.Option(metavar="NAME", help="What a job asks of the cluster: a profile's name or file.")
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Submit to SLURM and leave.")] = False,
+    precision: PrecisionOption = "float32",
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Compile the networks (torch.compile): minutes at first, for GPUs.")
+    ] = False,
+    live: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Show metrics live too: tensorboard, or module:Class.")
+    ] = None,
     set_: SetOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print cells and costs; touch nothing.")] = False,
     results: ResultsOption = Path("results"),
 ) -> None:
     """Run what is missing of a suite; called again, it goes on."""
     from ailft_bench import cells, executors, launch, suite_file
+    from ailft_bench.live import ask_for
 
     loaded = suite_file.load(suite, set_ or [], try_environments=True)
+    ask_for(live)
     where = executors.choose(executor, jobs, detach, profile)
+    executors.set_for_workers(precision, compile_)
     chosen = launch.choose_scale(loaded, scale, where.has_gpu())
     specs = cells.expand(loaded, chosen, parse_names(algorithms), parse_seeds(seeds))
     out = console()
@@ -149,17 +162,19 @@ def plot(
     suite: OptionalSuite = None,
     scale: ScaleOption = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: RESULTS/figures/SUITE.")] = None,
+    caption: Annotated[bool, typer.Option(help="Captions in the pictures, else in text files beside them.")] = True,
     results: ResultsOption = Path("results"),
 ) -> None:
     """Draw all figures as PNG and PDF, with the data of each beside it."""
     from ailft_bench import figures
     from ailft_bench.references import load_references
-    from ailft_bench.results import load_results, newest_suite
+    from ailft_bench.results import newest_suite
 
     name = newest_suite(results) if suite is None else suite_name(suite)
-    loaded = load_results(results, name, scale, figures.is_drawn)
+    loaded = figures.load(results, name, scale)
+    cli_results.warn_of_damage(loaded)
     known = load_references(loaded, results)
-    for path in figures.plot(loaded, out or results / "figures" / name, known):
+    for path in figures.plot(loaded, out or results / "figures" / name, known, captions=caption):
         print(path)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from ailft_bench import machine
 from ailft_bench.errors import UserError
-from ailft_bench.suite import MAX_SEEDS
 
 ResultsOption = Annotated[
     Path,
@@ -21,6 +21,10 @@ ScaleOption = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a key by its dotted path; may be repeated."),
+]
+PrecisionOption = Annotated[
+    Literal["auto", "float32", "bfloat16"],
+    typer.Option(envvar=machine.PRECISION, help="Of updates; auto: bfloat16 where the hardware is faster in it."),
 ]
 
 
@@ -44,6 +48,8 @@ def parse_seeds(text: str | None) -> list[int]:
     Raises:
         UserError: not numbers, none, a negative one, or one twice.
     """
+    from ailft_bench.suite import MAX_SEEDS
+
     if text is None:
         return []
     parts = [part.strip() for part in text.split(",")]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ailft_bench.cli_options import ResultsOption, ScaleOption, suite_name
 from ailft_bench.errors import UserError
 from ailft_bench.terminal import console
+
+if TYPE_CHECKING:
+    from ailft_bench.results import Results
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's directory, or (the beginning of) its id.")]
 SuiteName = Annotated[
@@ -34,6 +38,12 @@ def register(app: typer.Typer) -> None:
         app.command(name)(command)
 
 
+def warn_of_damage(loaded: Results) -> None:
+    """Say on stderr which runs cannot be read: no number contains them."""
+    for run in loaded.runs[loaded.runs["state"] == "damaged"].itertuples():
+        print(f"warning: damaged, in no number below: {run.reason}", file=sys.stderr)
+
+
 def report(
     suite: SuiteName = None,
     scale: ScaleOption = None,
@@ -45,10 +55,11 @@ def report(
     from ailft_bench import figures
     from ailft_bench.references import load_references
     from ailft_bench.report import write_report
-    from ailft_bench.results import load_results, newest_suite
+    from ailft_bench.results import newest_suite
 
     name = newest_suite(results) if suite is None else suite_name(suite)
-    loaded = load_results(results, name, scale, figures.is_drawn)
+    loaded = figures.load(results, name, scale)
+    warn_of_damage(loaded)
     shown = out or results / "figures" / f"{name}.html"
     progress = console(stderr=True)
     known = load_references(loaded, results)
@@ -65,14 +76,19 @@ def export(
     bundle: Annotated[bool, typer.Option("--bundle", help="Write figures, tables, runs and versions too.")] = False,
     results: ResultsOption = Path("results"),
 ) -> None:
-    """Write one tidy table, a row for each measurement of each run; or all that a paper needs."""
+    """Write one tidy table, a row for each measurement of each run, and FILE.runs, a row for each run and its state.
+
+    With --bundle: all that a paper needs.
+    """
     from ailft_bench.results import load_results, write_table
 
     if bundle and format_ is not None:
         raise UserError(f"--format {format_}: a bundle has its own formats; leave it out")
     loaded = load_results(results, None if suite is None else suite_name(suite), scale)
+    warn_of_damage(loaded)
     if not bundle:
         print(write_table(loaded.metrics, out, format_))
+        print(write_table(loaded.runs, out.with_name(f"{out.stem}.runs{out.suffix}"), format_))
         return
     from ailft_bench import suite_file
     from ailft_bench.bundle import write_bundle

@@ -68,6 +68,13 @@ def choose(name: Name, jobs: int | None, detach: bool, profile_name: str | None)
     return Inline() if name == "inline" else Local(jobs)
 
 
+def set_for_workers(precision: str, compiled: bool) -> None:
+    """Pass settings of the machine on to this process and all that it starts or submits, by environment variable."""
+    os.environ[machine.PRECISION] = precision
+    if compiled:
+        os.environ[machine.COMPILE] = "1"
+
+
 @dataclass(frozen=True)
 class Local:
     """A bounded pool of worker processes on this machine."""

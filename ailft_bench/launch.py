@@ -85,6 +85,25 @@ def run(out: Console, suite: Suite, specs: Sequence[RunSpec], results: Path, exe
     Failed cells are tried again; a cell that another process or a SLURM job works on is left to it.
 
     Raises:
+        UserError: see ``work``.
+    """
+    endings = work(out, specs, results, executor, suite.resources.memory_gib)
+    if not endings:
+        out.print(f"nothing to do: {len(specs)} of {len(specs)} cells done")
+        return EXIT_DONE
+    states = {ending.state for ending in endings.values()}
+    if "done" in states and "interrupted" not in states:
+        _measure_references(out, specs[0], results)
+    display.show_endings(out, specs, results, endings)
+    return _conclude(out, len(specs), endings)
+
+
+def work(
+    out: Console, specs: Sequence[RunSpec], results: Path, executor: Executor, memory_gib: float
+) -> dict[Path, Ending]:
+    """Work on the cells that are not done, of ``memory_gib`` each, and return how each of them ended.
+
+    Raises:
         UserError: the results folder cannot be written, the demonstrations cannot be made, or the executor
             refuses.
     """
@@ -94,8 +113,7 @@ def run(out: Console, suite: Suite, specs: Sequence[RunSpec], results: Path, exe
         if states[spec.run_id] == "done":
             RunDirectory(spec.directory(results)).tidy_up()
     if all(state == "done" for state in states.values()):
-        out.print(f"nothing to do: {len(specs)} of {len(specs)} cells done")
-        return EXIT_DONE
+        return {}
     _check_writable(results)
     stamp = {"provenance": provenance.collect(), "created": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
     configure_gl()
@@ -111,13 +129,7 @@ def run(out: Console, suite: Suite, specs: Sequence[RunSpec], results: Path, exe
             cells[path] = spec
         elif state != "done":
             endings[path] = Ending("elsewhere", str(queued.get(path, "another process works on it")))
-    if cells:
-        endings |= executor.run(out, results, cells, suite.resources.memory_gib)
-        states_now = {ending.state for ending in endings.values()}
-        if "done" in states_now and "interrupted" not in states_now:
-            _measure_references(out, next(iter(cells.values())), results)
-    display.show_endings(out, specs, results, endings)
-    return _conclude(out, len(specs), endings)
+    return endings | (executor.run(out, results, cells, memory_gib) if cells else {})
 
 
 def _queued(out: Console, results: Path, executor: Executor) -> dict[Path, Job]:

@@ -37,6 +37,8 @@ class MetricsLog:
 
     def __init__(self, path: Path, before_write: Callable[[], None] = lambda: None) -> None:
         self.path = path
+        #: Called with each row once it is written.
+        self.on_append: Callable[[Row], None] = lambda row: None
         self._before_write = before_write
         self._end: int | None = None
 
@@ -73,6 +75,7 @@ class MetricsLog:
                 os.ftruncate(file.fileno(), end)
                 raise
             self._end = end + len(line)
+        self.on_append(row)
 
     def size(self) -> int:
         """Return the length in bytes of all whole lines, which are on the disk when this returns."""

@@ -1,13 +1,12 @@
 """Results as tables: every measurement of a results folder in one tidy frame, and every run in another.
 
-Reads what the run store wrote and never writes there. Nothing is dropped silently: a failed, unfinished or
-missing run is a row of ``Results.runs``, and its measurements up to the failure stay in ``Results.metrics``.
+Reads what the run store wrote and never writes there. Nothing is dropped silently: a failed, unfinished, damaged
+or missing run is a row of ``Results.runs``, and measurements up to a failure stay in ``Results.metrics``.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,28 +19,20 @@ import pyarrow.parquet
 
 from ailft_bench.durable import commit, fsync, storage_errors, temporary_beside
 from ailft_bench.errors import UserError, nearest
-from ailft_bench.metrics import tidy
+from ailft_bench.found_runs import CELL, MEASURED, FoundRun, found_run
 from ailft_bench.store import RunDirectory, RunSpec, runs
 
 _LABEL = pa.dictionary(pa.int32(), pa.string())
 #: The tidy table, one row a measurement. Labels are pandas categories: they repeat millions of times.
 SCHEMA = pa.schema(
     [
-        ("suite", _LABEL),
-        ("scale", _LABEL),
-        ("algorithm", _LABEL),
-        ("variant", _LABEL),
-        ("run_id", _LABEL),
+        *((name, _LABEL) for name in (*CELL, "run_id")),
         ("seed", pa.int64()),
-        ("phase", _LABEL),
-        ("env_step", pa.int64()),
-        ("episode", pa.int64()),
-        ("metric", _LABEL),
-        ("value", pa.float64()),
-        ("wall_time_s", pa.float64()),
+        *zip(MEASURED.names, MEASURED.types, strict=True),
     ]
 )
-#: The table of runs. ``state``: done, failed, running, waiting (interrupted or not begun) or missing.
+#: The table of runs. ``state``: done, failed, running, waiting (interrupted or not begun), damaged
+#: (a file of it cannot be read) or missing.
 RUN_COLUMNS = {
     "run_id": "str",
     "suite": "str",
@@ -57,11 +48,7 @@ RUN_COLUMNS = {
     "directory": "str",
 }
 FORMATS = ("parquet", "csv")
-_CELL = ["suite", "scale", "algorithm", "variant"]
 _LABELS = [column.name for column in SCHEMA if pa.types.is_dictionary(column.type)]
-_MEASURED = ["phase", "env_step", "episode", "metric", "value", "wall_time_s"]
-#: What must be equal in runs that are averaged, besides the demonstrations.
-_SCIENCE = {"method", "environment", "env_steps", "evaluation", "agent"}
 
 
 @dataclass(frozen=True)
@@ -70,10 +57,11 @@ class Results:
 
     ``metrics`` has the columns of ``SCHEMA`` and ``runs`` those of ``RUN_COLUMNS``: in ``runs``,
     ``env_steps`` is the last step with a measurement and ``budget`` the step to reach. A seed that another
-    algorithm of the same suite and scale has and this one has not is a row with state ``missing`` and an
-    empty ``run_id``. ``superseded`` marks runs of an older configuration under the same label (the newest
-    counts); their measurements are kept, figures leave them out and say so. ``specs`` says what each
-    ``run_id`` is, up to labels: one id, which is the science, may stand under several.
+    algorithm of the same suite and scale has and this one has not is a row with state ``missing``; its
+    ``run_id`` is empty, as is that of a run whose ``run.json`` is damaged. ``superseded`` marks runs of an older
+    configuration under the same label (the newest counts); their measurements are kept, figures leave them
+    out and say so. ``specs`` says what each ``run_id`` is, up to labels: one id, which is the science, may
+    stand under several.
     """
 
     metrics: pd.DataFrame
@@ -86,37 +74,42 @@ def load_results(
     suite: str | None = None,
     scale: str | None = None,
     only: Callable[[str], bool] = lambda metric: True,
+    without: Collection[str] = (),
 ) -> Results:
-    """Read all runs below ``results_dir``, or those of one suite and scale; of metrics, ``only`` those it says.
+    """Read all runs below ``results_dir``, or those of one suite and scale.
+
+    Of metrics those are read that ``only`` accepts, and of columns those that are not in ``without``. A run with
+    a damaged file is one of state ``damaged`` without measurements.
 
     Raises:
-        UserError: no such suite or scale, no run at all, or a damaged file (named).
+        UserError: no such suite or scale, or no run at all.
     """
-    found: dict[tuple[str, ...], _Run] = {}
+    found: dict[tuple[str, ...], FoundRun] = {}
     for directory in _find(results_dir, suite, scale):
-        run = _Run(directory, directory.spec, directory.state)
+        run = found_run(directory)
         known = found.get(run.key)
         # A folder that was copied holds the same run twice: the finished copy counts.
         if known is None or (known.state != "done" and run.state == "done"):
             found[run.key] = run
-    metrics, last_steps = _read_metrics(list(found.values()), only)
-    reached = dict(zip(found, last_steps, strict=True))
-    superseded = _superseded(found.values())
+    metrics, read, last_steps = _read_metrics(found.values(), only, without)
+    superseded = _superseded(read)
     rows = [
         {
-            **{name: getattr(run.spec, name) for name in ("run_id", *_CELL, "seed")},
+            **dict(zip(CELL, run.cell, strict=True)),
+            "run_id": run.run_id,
+            "seed": run.seed,
             "state": run.state,
-            "env_steps": reached[key],
-            "budget": run.spec.env_steps,
-            "superseded": key in superseded,
+            "env_steps": last_step,
+            "budget": 0 if run.spec is None else run.spec.env_steps,
+            "superseded": run.key in superseded,
             "reason": run.reason,
             "directory": str(run.directory.path),
         }
-        for key, run in found.items()
+        for run, last_step in zip(read, last_steps, strict=True)
     ]
     table = pd.DataFrame(rows + _missing(rows), columns=list(RUN_COLUMNS)).astype(RUN_COLUMNS)
-    table = table.sort_values([*_CELL, "seed"], kind="stable", ignore_index=True)
-    return Results(metrics, table, {run.spec.run_id: run.spec for run in found.values()})
+    table = table.sort_values([*CELL, "seed"], kind="stable", ignore_index=True)
+    return Results(metrics, table, {run.run_id: run.spec for run in read if run.spec is not None})
 
 
 def newest_suite(results_dir: Path) -> str:
@@ -162,49 +155,6 @@ def write_table(frame: pd.DataFrame, path: Path, format: str | None = None) -> P
     return path
 
 
-@dataclass(frozen=True)
-class _Run:
-    """One run as found: its state is read once, so that a run that ends meanwhile is not seen twice."""
-
-    directory: RunDirectory
-    spec: RunSpec
-    state: str
-
-    @property
-    def cell(self) -> tuple[str, ...]:
-        return tuple(getattr(self.spec, name) for name in _CELL)
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """Cell and id: the id says what the science is, and that may stand under two labels."""
-        return (*self.cell, self.spec.run_id)
-
-    @property
-    def configuration(self) -> str:
-        science = self.spec.model_dump(include=_SCIENCE)
-        return json.dumps([science, self.spec.demonstrations.get("checksum")], sort_keys=True)
-
-    def measurements(self) -> pa.Table:
-        """Return what was measured, phase and metric as dictionaries.
-
-        Raises:
-            UserError: the result of a finished run is damaged.
-        """
-        if self.state != "done":
-            table = tidy(self.spec.model_dump(), self.directory.metrics.read()).cast(SCHEMA)
-            return table.select(_MEASURED)
-        path = self.directory.path / "result.parquet"
-        try:
-            return pa.parquet.ParquetFile(path, read_dictionary=["phase", "metric"]).read(_MEASURED)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"{path}: cannot be read: {error}; move its folder away to run it again") from error
-
-    @property
-    def reason(self) -> str:
-        failure = self.directory.failure if self.state == "failed" else None
-        return "" if failure is None else failure.reason
-
-
 def _find(results_dir: Path, suite: str | None = None, scale: str | None = None) -> list[RunDirectory]:
     found = list(runs(results_dir))
     for depth, kind, wanted in ((2, "suite", suite), (1, "scale", scale)):
@@ -217,18 +167,28 @@ def _find(results_dir: Path, suite: str | None = None, scale: str | None = None)
     return found
 
 
-def _read_metrics(found: Sequence[_Run], only: Callable[[str], bool]) -> tuple[pd.DataFrame, list[int]]:
-    """Read the results of finished runs and the logs of the others into one frame, and each run's last step.
+def _read_metrics(
+    found: Iterable[FoundRun], only: Callable[[str], bool], without: Collection[str]
+) -> tuple[pd.DataFrame, list[FoundRun], list[int]]:
+    """Read all measurements into one frame; return it, the runs (now known to be whole or not), their last steps.
 
     Column by column and run by run: millions of rows are held once, and labels as small integers.
     """
     labels: dict[str, dict[str, int]] = {name: {} for name in ("metric", "phase")}
     columns = {
-        name: _Column(np.int16 if name in labels else SCHEMA.field(name).type.to_pandas_dtype()) for name in _MEASURED
+        name: _Column(np.int16 if name in labels else SCHEMA.field(name).type.to_pandas_dtype())
+        for name in MEASURED.names
+        if name not in without
     }
+    read: list[FoundRun] = []
     counts, last_steps = [], []
     for run in found:
-        table = run.measurements()
+        try:
+            table = run.measurements()
+            read.append(run)
+        except UserError as error:
+            table = MEASURED.empty_table()
+            read.append(run.damaged(str(error)))
         metrics = table["metric"].combine_chunks()
         wanted = np.array([only(name) for name in metrics.dictionary.to_pylist()], dtype=bool)
         rows = np.flatnonzero(wanted[metrics.indices.to_numpy()]) if wanted.size else np.empty(0, np.int64)
@@ -242,17 +202,20 @@ def _read_metrics(found: Sequence[_Run], only: Callable[[str], bool]) -> tuple[p
                 codes = [known.setdefault(label, len(known)) for label in coded.dictionary.to_pylist()]
                 column.append(np.array(codes)[coded.indices.to_numpy()[rows]])
     frame: dict[str, Any] = {}
+    of_runs: list[dict[str, Any]] = [
+        {**dict(zip(CELL, run.cell, strict=True)), "run_id": run.run_id, "seed": run.seed} for run in read
+    ]
     for name in SCHEMA.names:
         if name in columns:
             values = columns.pop(name).finish()
             frame[name] = _labelled(values, labels[name]) if name in labels else values
         elif name in _LABELS:
-            known = {label: code for code, label in enumerate(dict.fromkeys(getattr(run.spec, name) for run in found))}
-            runs_codes = np.array([known[getattr(run.spec, name)] for run in found], np.int32)
-            frame[name] = _labelled(np.repeat(runs_codes, counts), known)
-        else:
-            frame[name] = np.repeat(np.array([getattr(run.spec, name) for run in found]), counts)
-    return pd.DataFrame(frame, copy=False), last_steps
+            known = {label: code for code, label in enumerate(dict.fromkeys(run[name] for run in of_runs))}
+            codes_of_runs = np.array([known[run[name]] for run in of_runs], np.min_scalar_type(-1 - len(known)))
+            frame[name] = _labelled(np.repeat(codes_of_runs, counts), known)
+        elif name not in without:
+            frame[name] = np.repeat(np.array([run[name] for run in of_runs]), counts)
+    return pd.DataFrame(frame, copy=False), read, last_steps
 
 
 def _labelled(codes: np.ndarray, labels: Iterable[str]) -> Any:
@@ -277,24 +240,24 @@ class _Column:
         return self._array
 
 
-def _superseded(found: Iterable[_Run]) -> set[tuple[str, ...]]:
+def _superseded(found: Iterable[FoundRun]) -> set[tuple[str, ...]]:
     """Return the runs that figures leave out.
 
     Under one label only one configuration may be averaged, the newest, and of it one run a seed: a finished
-    one before others, then the newest.
+    one before others, then the newest. A run whose configuration is damaged counts where its seed has no other.
     """
-    cells: dict[tuple[str, ...], list[_Run]] = {}
+    cells: dict[tuple[str, ...], list[FoundRun]] = {}
     for run in found:
         cells.setdefault(run.cell, []).append(run)
     superseded = set()
     for members in cells.values():
-        members.sort(key=lambda run: (run.spec.created, run.spec.run_id), reverse=True)
+        members.sort(key=lambda run: (run.spec.created, run.run_id) if run.spec else ("", ""), reverse=True)
         newest, seeds = members[0].configuration, set()
-        for run in sorted(members, key=lambda run: run.state != "done"):
-            if run.configuration != newest or run.spec.seed in seeds:
+        for run in sorted(members, key=lambda run: (run.spec is None, run.state != "done")):
+            if run.configuration not in (newest, None) or run.seed in seeds:
                 superseded.add(run.key)
             else:
-                seeds.add(run.spec.seed)
+                seeds.add(run.seed)
     return superseded
 
 
@@ -305,7 +268,7 @@ def _missing(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         if not row["superseded"]:
             seeds.setdefault((row["suite"], row["scale"]), set()).add(row["seed"])
-            cells.setdefault(tuple(row[key] for key in _CELL), {})[row["seed"]] = row
+            cells.setdefault(tuple(row[key] for key in CELL), {})[row["seed"]] = row
     absent = {"run_id": "", "state": "missing", "env_steps": 0, "reason": "never started", "directory": ""}
     return [
         {**next(iter(present.values())), **absent, "seed": seed}

@@ -130,7 +130,7 @@ class _Watch:
         for path, cell in self._open.items():
             self._endings[path] = Ending("interrupted", f"{cell.job} goes on" if cell.job else "goes on")
         if self._open:
-            self._out.print(f"the jobs go on; ailft-bench cancel {self._suite} ends them")
+            self._out.print(f"the jobs go on; ailft-bench cancel {self._suite} --results {self._results} ends them")
         return self._endings
 
     def _look(self) -> None:

@@ -21,7 +21,7 @@ from algorithms.config import AgentConfig
 from algorithms.methods import METHODS
 
 #: Folders of the results directory that are not suites.
-RESERVED_NAMES = ("demos", "figures", "reference", "references", "slurm", "videos")
+RESERVED_NAMES = ("demos", "figures", "reference", "references", "slurm", "tuning", "videos")
 
 
 #: More than anybody means: a number this large is a seed that was given as a number of seeds.
@@ -146,6 +146,8 @@ class Suite(_Section):
     seeds: Seeds
     scales: dict[Name, Scale] = Field(min_length=1)
     resources: Resources = Resources()
+    #: Ranges of settings for ``tune``, by name; never a part of a run's identity.
+    tuning: dict[str, str] = Field(default_factory=dict)
 
     def at(self, scale: str) -> Suite:
         """Return the suite with what ``scale`` changes laid over it (agent settings excepted)."""

@@ -15,6 +15,7 @@ from ailft_bench.envs import environment_class
 from ailft_bench.envs.base import ImitationEnv
 from ailft_bench.errors import UserError, nearest
 from ailft_bench.suite import Demonstrations, Environment, Evaluation, Settings, Suite
+from ailft_bench.tuning import space
 from ailft_bench.yaml_file import Key, YamlFile
 from algorithms.config import PRESETS, AgentConfig, SettingError
 from algorithms.methods import METHODS
@@ -41,6 +42,7 @@ def load(suite: str, assignments: Sequence[str] = (), try_environments: bool = F
     _check_methods(file, loaded)
     _check_variants(file, loaded)
     _check_settings(file, loaded)
+    _check_tuning(file, loaded)
     return loaded
 
 
@@ -81,7 +83,7 @@ def _without_empty_sections(content: Any) -> Any:
     """``algorithms: {bc: }`` leaves a null where a mapping is meant."""
     if not isinstance(content, dict):
         return content
-    optional = ("settings", "variants", "resources")
+    optional = ("settings", "variants", "resources", "tuning")
     content = {key: {} if value is None and key in optional else value for key, value in content.items()}
     for key in ("algorithms", "variants"):
         if isinstance(content.get(key), dict):
@@ -211,6 +213,12 @@ def _check_settings(file: YamlFile, suite: Suite) -> None:
                 except SettingError as error:
                     where = _source_of(file, suite, scale, algorithm, variant, error.key)
                     raise UserError(f"{where} (at scale {scale}): {_explain_setting(error)}") from error
+
+
+def _check_tuning(file: YamlFile, suite: Suite) -> None:
+    for name, text in suite.tuning.items():
+        where = file.where(("tuning", name))
+        space.parse(space.setting(name, where), text, where)
 
 
 def _source_of(file: YamlFile, suite: Suite, scale: str, algorithm: str, variant: str, key: str) -> str:

@@ -1,4 +1,4 @@
-"""Tables of results for people: headline, comparison, tasks, safety, runs; as text, Markdown, LaTeX or HTML.
+"""Tables of results for people: headline, comparison, tasks, actions, safety, runs; as Markdown, LaTeX or HTML.
 
 Every number is over finished runs, and every table says how many of the wanted seeds these are.
 """
@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 
 from ailft_bench import statistics
@@ -20,13 +19,20 @@ SCORE = "tasks_completed"
 MISSING = "\N{EN DASH}"
 
 
-def headline(comparison: Comparison) -> pd.DataFrame:
-    """Return, for each algorithm, the final score: interquartile mean with its interval, and what goes with it.
+def headline(comparison: Comparison, references: Mapping[str, Mapping[str, float]] | None = None) -> pd.DataFrame:
+    """Return, for each algorithm, how well, how fast, how steadily and how safely it learned, with intervals.
 
-    Where seeds are not finished, ``worst case`` is the mean that counts each of them as no sub-task at all.
+    IQM is the interquartile mean of the final score; other numbers are means over runs. Where seeds are not
+    finished, ``worst case`` is the mean score that counts each of them as no sub-task at all. A run that never
+    reached the threshold counts with the whole budget in the steps to it; ``reached`` says how many did. The
+    measured ``references`` are the last rows.
     """
+    level = summaries.threshold(comparison)
+    areas, delays, stability = (
+        table(comparison) for table in (summaries.area_table, summaries.delay_table, summaries.stability_table)
+    )
+    rates = summaries.training_cost_table(comparison, "cost_rate", statistics.cost_rate)
     rows = []
-    areas = summaries.area_table(comparison)
     incomplete = (comparison.runs["state"] != "done").any()
     for cell in comparison.cells:
         values = comparison.final_rows(cell, SCORE)["value"].to_numpy()
@@ -39,8 +45,25 @@ def headline(comparison: Comparison) -> pd.DataFrame:
         if incomplete:
             row["worst case"] = number(values.sum() / len(comparison.runs_of(cell)))
         row["success"] = _mean(comparison, "success", cell)
-        row["average over training"] = _estimate(areas, cell)
+        row |= {
+            "average over training": _estimate(areas, cell),
+            f"steps to {level:g}": _estimate(delays, cell),
+            f"reached {level:g}": MISSING
+            if comparison.is_offline(cell)
+            else f"{_arrived(comparison, cell)}/{values.size}",
+            "lost again": _estimate(stability[stability["metric"] == "drawdown"], cell),
+            f"unsteadiness in {summaries.PER_STEPS:,} steps": _estimate(
+                stability[stability["metric"] == "dispersion_across_time"], cell
+            ),
+            "spread over seeds": _estimate(stability[stability["metric"] == "dispersion_across_runs"], cell),
+            "cost rate in training": _estimate(rates, cell),
+        }
+        row["cost at evaluation"] = _mean(comparison, "cost", cell)
         rows.append(row)
+    for name, scores_of in (references or {}).items():
+        row = dict.fromkeys(rows[0], MISSING) | {"algorithm": f"{name} (reference)"}
+        row |= {"mean": number(scores_of[SCORE]), "success": number(scores_of.get("success", math.nan))}
+        rows.append(row | {"cost at evaluation": number(scores_of.get("cost", math.nan))})
     return pd.DataFrame(rows)
 
 
@@ -76,9 +99,26 @@ def against_baseline(comparison: Comparison, baseline: Cell = summaries.BASELINE
     return pd.DataFrame(rows).assign(**{f"p (Holm, {len(rows)} tests)": [f"{p:.3f}" for p in corrected]})
 
 
+def against_control(comparison: Comparison) -> pd.DataFrame:
+    """Return each algorithm against the control, whose adversarial term is off; see ``against_baseline``."""
+    return against_baseline(comparison, summaries.CONTROL)
+
+
 def tasks(comparison: Comparison) -> pd.DataFrame:
     """Return the completion rate of each sub-task at the final evaluation."""
     return _finals(comparison, [f"completed/{name}" for name in comparison.names("completed/")], "completed/")
+
+
+def actions(comparison: Comparison) -> pd.DataFrame:
+    """Return the final evaluation of the policy's mean action beside that of actions sampled from it."""
+    words = {SCORE: "sub-tasks", "success": "success", "cost": "cost"}
+    shown = [metric for metric in words if f"sampled/{metric}" in comparison.names("")]
+    pairs = {
+        name: label
+        for metric in shown
+        for name, label in ((metric, f"{words[metric]}, mean"), (f"sampled/{metric}", f"{words[metric]}, sampled"))
+    }
+    return _finals(comparison, list(pairs), "").rename(columns=pairs) if pairs else pd.DataFrame()
 
 
 def safety(comparison: Comparison, limit: float = 0.0) -> pd.DataFrame:
@@ -96,17 +136,21 @@ def safety(comparison: Comparison, limit: float = 0.0) -> pd.DataFrame:
         ("unsafe training episodes", lambda costs, steps: statistics.exceedance(costs, limit)),
         ("worst 10 % of them", lambda costs, steps: statistics.cvar(costs, 0.1, "upper")),
     ):
-        table[column] = [_training_cost(comparison, cell, measure) for cell in comparison.cells]
+        found = summaries.training_cost_table(comparison, column, measure)
+        table[column] = [_estimate(found, cell) for cell in comparison.cells]
     return table
 
 
 def runs(comparison: Comparison) -> pd.DataFrame:
     """Return a row for each run, wanted and missing ones included, with its provenance."""
     rows = []
+    evaluated = {cell: comparison.rows(cell, "eval", SCORE) for cell in comparison.cells}
+    ends = {cell: found.drop_duplicates("seed", keep="last") for cell, found in evaluated.items()}
+    last = {
+        (cell, seed): score for cell, end in ends.items() for seed, score in zip(end["seed"], end["value"], strict=True)
+    }
     for run in comparison.runs.itertuples():
         cell, spec = Cell(str(run.algorithm), str(run.variant)), comparison.specs.get(str(run.run_id))
-        final = comparison.rows(cell, "eval", SCORE)
-        score = final.loc[final["seed"] == run.seed, "value"]
         commit = (spec.provenance.get("commit") or "")[:10] if spec else ""
         rows.append(
             {
@@ -114,7 +158,7 @@ def runs(comparison: Comparison) -> pd.DataFrame:
                 "seed": str(run.seed),
                 "state": run.state,
                 "steps": f"{run.env_steps:,} of {run.budget:,}",
-                "last score": number(score.iloc[-1]) if len(score) else MISSING,
+                "last score": number(last.get((cell, run.seed), math.nan)),
                 "run": run.run_id or MISSING,
                 "commit": (commit + ("+" if spec and spec.provenance.get("dirty") else "")) or MISSING,
                 "host": (spec.provenance.get("host") or MISSING) if spec else MISSING,
@@ -128,6 +172,8 @@ def number(value: float) -> str:
     """Return a number with as many digits as can be told apart."""
     if not math.isfinite(value):
         return MISSING
+    if 0 < abs(value) < 0.1:
+        return f"{value:.3f}"
     return f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
 
 
@@ -173,23 +219,16 @@ def _mean(comparison: Comparison, metric: str, cell: Cell) -> str:
     return _estimate(final_table(comparison, metric, cell), cell)
 
 
+def _arrived(comparison: Comparison, cell: Cell) -> int:
+    """Return how many finished runs have reached the threshold."""
+    scores, level = comparison.rows(cell, "eval", SCORE), summaries.threshold(comparison)
+    return scores.loc[scores["value"] >= level, "seed"].drop_duplicates().isin(comparison.finished(cell)).sum()
+
+
 def _estimate(table: pd.DataFrame, cell: Cell) -> str:
     own = table[(table["algorithm"] == cell.algorithm) & (table["variant"] == cell.variant)]
     found = finals(own)
     return interval(*found[0]) if len(found) else MISSING
-
-
-def _training_cost(comparison: Comparison, cell: Cell, measure: Callable[[pd.Series, pd.Series], float]) -> str:
-    """Return the mean over runs of a measure of all episodes of training."""
-    costs, steps = (comparison.rows(cell, "train", metric) for metric in ("cost", "episode_length"))
-    if costs.empty or len(costs) != len(steps):
-        return MISSING
-    lengths = steps["value"].to_numpy()
-    by_seed = costs["seed"].to_numpy()
-    values = [
-        measure(costs["value"].to_numpy()[by_seed == seed], lengths[by_seed == seed]) for seed in np.unique(by_seed)
-    ]
-    return number(float(np.mean(values)))
 
 
 def _words(name: str) -> str:

@@ -12,7 +12,7 @@ STYLES = {
     "elsewhere": "cyan",
     "cancelled": "red",
     "interrupted": "yellow",
-    "unreadable": "red",
+    "damaged": "red",
     "waiting": "yellow",
     "missing": "dim",
 }

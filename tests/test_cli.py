@@ -55,6 +55,10 @@ def ailft(folder: Path, *arguments: str, **variables: str) -> subprocess.Complet
         (["run", "toy.yaml", "--executor", "cloud"], ["--executor", "local"]),
         (["run", "toy.yaml", "--executor", "slurm"], ["no SLURM answers here", "local"]),
         (["run", "toy.yaml", "--executor", "local", "--detach"], ["--detach"]),
+        (["tune", "alhpa", "--suite", "toy.yaml", "--scale", "smoke"], ["alhpa", "did you mean 'alpha'?"]),
+        (["tune", "alpha:log[0,3]", "--suite", "toy.yaml", "--scale", "smoke"], ["alpha = 0 is a trial of its own"]),
+        (["tune", "alpha", "--suite", "toy.yaml", "--algorithm", "vmail"], ["is what makes vmail"]),
+        (["tune", "alpha", "--suite", "toy.yaml", "--scale", "smoke", "--objective", "speed"], ["unknown objective"]),
         (["explain", "c0ffee"], ["c0ffee", "no run"]),
         (["run", "toy.yaml", "--results", "toy.yaml/x"], ["a part of this path is a file"]),
         (["run", "misspelt.yaml"], ["misspelt.yaml, line 12", "did you mean 'seeds'?"]),
@@ -103,7 +107,7 @@ def test_help_and_version_import_nothing_heavy(tmp_path: Path) -> None:
         "sys.argv = ['ailft-bench', sys.argv[1]]\n"
         "from ailft_bench.cli import main\n"
         "try:\n    main()\n"
-        "finally:\n    print([m for m in ('torch', 'mujoco', 'pandas', 'pyarrow') if m in sys.modules])\n"
+        "finally:\n    print([m for m in ('torch', 'numpy', 'gymnasium', 'pydantic') if m in sys.modules])\n"
     )
     for option in ("--help", "--version"):
         result = subprocess.run(
@@ -114,6 +118,14 @@ def test_help_and_version_import_nothing_heavy(tmp_path: Path) -> None:
             check=True,
         )
         assert result.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("order", ["ailft_bench, gymnasium", "gymnasium, ailft_bench"])
+def test_environments_are_registered_whichever_is_imported_first(order: str) -> None:
+    code = f"import {order}; print(gymnasium.spec('ailft/Push-v0').id)"
+    result = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["ailft/Push-v0"]
+    assert result.stderr == ""
 
 
 def test_demonstrations_are_made_listed_and_drawn(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from ailft_bench.figures import plot
 from ailft_bench.figures.captions import curve_caption
 from ailft_bench.figures.data import Cell, comparisons, learning_table
 from ailft_bench.figures.learning import learning_curves, legend_handles
-from ailft_bench.figures.style import COLOURS, SMOKE_COLOUR, cell_colours, label_references
+from ailft_bench.figures.style import COLOURS, SMOKE_COLOUR, cell_colours, label_references, line_styles
 from ailft_bench.results import load_results
 
 STEPS = (0, 100, 200, 300, 400)
@@ -58,7 +58,7 @@ def select(table, algorithm, series, metric="tasks_completed"):
 
 def test_every_figure_is_a_png_a_pdf_and_its_data(folder):
     names = ["learning", "success", "tasks", "efficiency", "improvement", "profiles", "stability"]
-    names += ["training-cost", "cumulative-cost", "evaluation-cost", "score-against-cost"]
+    names += ["training-cost", "cumulative-cost", "evaluation-cost", "score-against-cost", "sampled"]
     expected = {f"kitchen-cpu-{name}{suffix}" for name in names for suffix in (".png", ".pdf", ".csv")}
     assert {path.name for path in folder[1]} == expected
     assert {path.name for path in folder[0].iterdir()} == expected
@@ -142,6 +142,48 @@ def test_caption_says_what_is_shown_and_what_is_missing(folder):
         "vmail seed 2 failed; bc seed 2 waiting",
     ):
         assert part in text
+
+
+def test_every_caption_says_n_interval_scale_budget_and_that_few_seeds_are_optimistic(folder):
+    pictures = [path for path in folder[1] if path.suffix == ".png"]
+    assert len(pictures) == 12
+    for path in pictures:
+        text = Image.open(path).text["Description"]
+        for part in ("scale cpu, 400 environment steps. n = 2 to 3 finished seeds each.", "vmail seed 2 failed"):
+            assert part in text
+        assert "95 % stratified bootstrap over seeds (with ≤5 seeds optimistic)" in text
+
+
+def test_sampled_actions_are_beside_the_mean_action(folder):
+    table = read(folder, "sampled")
+    mean, sampled = (select(table, "conservative", "final", f"{kind}tasks_completed") for kind in ("", "sampled/"))
+    assert mean["value"].item() == pytest.approx(2 * sampled["value"].item())
+    assert select(table, "vmail", "seed", "sampled/tasks_completed")["seed"].tolist() == [0, 1]
+
+
+def test_without_captions_pictures_are_lower_and_the_text_is_beside_them(tmp_path):
+    loaded = load_results(write_all(tmp_path / "results", [online("conservative", seed, 1.0) for seed in (0, 1)]))
+    bare, full = tmp_path / "bare", tmp_path / "full"
+    plot(loaded, bare, for_print=False, captions=False)
+    plot(loaded, full, for_print=False)
+    for path in full.glob("*.png"):
+        lower = Image.open(bare / path.name)
+        assert lower.height < Image.open(path).height - 100
+        assert lower.text["Description"] == (bare / path.name).with_suffix(".txt").read_text().strip()
+    assert not list(full.glob("*.txt"))
+
+
+def test_equal_curves_share_the_road_and_others_are_solid():
+    steps = np.arange(10.0)
+    rise, other = 0.1 * steps, 0.1 * steps**2
+    assert line_styles([(steps, rise), (steps, other)]) == ["-", "-"]
+    first, second, third, apart = line_styles([(steps, rise), (steps, rise), (steps[:8], rise[:8]), (steps, other)])
+    assert (first, apart) == ("-", "-")
+    # Of three, each shows on a third of the period: the one below where those above have gaps.
+    assert (second, third) == ((0, (8, 4)), (0, (4, 8)))
+    assert line_styles([(steps, 0 * rise), (steps, 0 * rise)]) == ["-", (0, (6, 6))]
+    nothing = np.empty(0)
+    assert line_styles([(nothing, nothing), (nothing, nothing)]) == ["-", "-"]
 
 
 def comparison_of(tmp_path, runs):

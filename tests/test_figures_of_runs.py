@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from synthetic_results import SyntheticRun, evaluation, write_all
 
-from ailft_bench.figures import estimates, is_drawn, style, summaries, theory
+from ailft_bench.figures import estimates, is_drawn, load, style, summaries, theory
 from ailft_bench.figures.captions import estimate_caption
 from ailft_bench.figures.data import Cell, comparisons
 from ailft_bench.results import load_results
@@ -143,8 +143,8 @@ def test_captions_say_seeds_interval_scale_budget_and_what_is_missing(study):
 
 
 def test_reading_for_figures_leaves_out_what_no_figure_shows(tmp_path):
-    write_all(tmp_path, [run("conservative", 0, [0, 1])])
-    everything, drawn = (
-        set(load_results(tmp_path, only=only).metrics["metric"]) for only in (lambda name: True, is_drawn)
-    )
-    assert everything - drawn == {"sampled/tasks_completed"}
+    single = SyntheticRun("conservative", 0, {0: evaluation(1) | {"model/loss": 1.0}}, {100: 1.0})
+    write_all(tmp_path, [single])
+    everything, drawn = load_results(tmp_path), load(tmp_path, "kitchen", None)
+    assert set(everything.metrics["metric"]) - set(drawn.metrics["metric"]) == {"model/loss", "critic/loss"}
+    assert set(everything.metrics) - set(drawn.metrics) == {"episode", "wall_time_s"}

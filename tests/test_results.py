@@ -138,11 +138,33 @@ def test_empty_folder_says_how_to_start(tmp_path):
             call(tmp_path / "nowhere")
 
 
-def test_damaged_result_is_named(tmp_path):
+def test_damaged_run_is_a_row_with_the_reason_and_stops_no_other(tmp_path):
+    whole = [run("vmail", seed) for seed in range(5)]
+    write_all(tmp_path, whole)
+    broken = {seed: run(seed=seed, state="done" if seed < 2 else "waiting").write(tmp_path).path for seed in range(5)}
+    (broken[0] / "result.parquet").write_bytes(b"PAR1 and nothing else")
+    (broken[1] / "run.json").write_text("{")
+    (broken[2] / "metrics.jsonl").write_text('nonsense\n{"phase": "eval"}\n')
+    (broken[3] / "metrics.jsonl").write_text("3\n")
+    (broken[4] / "run.json").write_text('{"schema": 99}')
+    results = load_results(tmp_path)
+    assert {state for (name, _), state in states(results).items() if name == "vmail"} == {"done"}
+    runs = results.runs[results.runs["algorithm"] == "conservative"].set_index("seed")
+    assert runs["state"].tolist() == ["damaged"] * 5
+    assert not runs["superseded"].any()
+    for seed, name in enumerate(["result.parquet", "run.json", "metrics.jsonl, line 1", "metrics.jsonl", "schema 99"]):
+        assert name in runs.loc[seed, "reason"]
+    assert set(results.metrics["run_id"]) == {spec.run_id for spec in whole}
+
+
+def test_damaged_run_that_was_run_again_is_left_out(tmp_path):
     directory = run().write(tmp_path).path
-    (directory / "result.parquet").write_bytes(b"PAR1 and nothing else")
-    with pytest.raises(UserError, match=r"result\.parquet"):
-        load_results(tmp_path)
+    (directory / "run.json").write_text("{")
+    directory.rename(directory.with_name("seed-0-damaged"))
+    run().write(tmp_path)
+    runs = load_results(tmp_path).runs
+    assert runs.loc[~runs["superseded"], "state"].tolist() == ["done"]
+    assert len(runs) == 2
 
 
 def test_newest_suite_is_the_one_written_to_last(tmp_path):

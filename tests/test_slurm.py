@@ -34,9 +34,10 @@ evaluation: {{episodes: 1, every: 100}}
 scales:
   smoke: {{preset: smoke, env_steps: 300, checkpoint_every: 20}}
   long: {{preset: smoke, env_steps: 2500, checkpoint_every: 50, evaluation: {{every: 1250}}}}
+  least: {{preset: smoke, env_steps: 60, settings: {{bc_pretrain: 1, pretrain_updates: 1, prefill_steps: 60}}}}
 """
 PROFILE = "{{partition: {partition}, time_limit_min: {minutes}, signal_delay_s: {delay}, memory_gib: 1}}\n"
-NODES = {"n1": 1, "n2": 1, "n3": 1, "n4": 1, "n5": 1, "n6": 1, "n7": 1}
+NODES = {"n1": 1, "n2": 1, "n3": 1, "n4": 1, "n5": 1, "n6": 1, "n7": 1, "n8": 2}
 PARTITIONS = {
     "main": "Nodes=n1,n2 Default=YES",
     "frail": "Nodes=n3,n4",
@@ -44,6 +45,7 @@ PARTITIONS = {
     "high": "Nodes=n5 PriorityTier=10 PreemptMode=OFF",
     "short": "Nodes=n6",
     "spare": "Nodes=n7",
+    "study": "Nodes=n8",
     "closed": "Nodes=n1 State=DOWN",
 }
 PATIENCE_S = 400
@@ -206,6 +208,26 @@ def refused(stage: Stage) -> None:
     assert "sbatch refused" in stage.call(*stage.run(*ONE), code=2)
 
 
+def tuned(stage: Stage) -> None:
+    """Eight trials of one run each; the first process is killed while its jobs run, the second one takes over."""
+    command = ("tune", "alpha", "--suite", "tiny.yaml", "--scale", "least", "--trials", "8", "--seeds", "1")
+    command += ("--fresh-seeds", "1", "--executor", "slurm", "--profile", "here.yaml")
+    first = stage.start(*command, log="first.log")
+    stage.until(lambda: "2 of 8 trials finished" in stage.said("first.log"))
+    stage.until(lambda: stage.said("first.log").count("cells submitted") > 1)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    said = stage.call(*command)
+    assert "8 of 8 trials finished" in said
+    assert "selection bias of trial" in said
+    tune = stage.results / "tuning" / "tiny-least-alpha" / "tune"
+    found = list(runs(tune))
+    assert len(found) == len({cell.spec.run_id for cell in found}) == 8
+    assert {cell.state for cell in found} == {"done"}
+    assert {len(cell.attempts.read()) for cell in found} == {1}
+    assert stage.cells() == []
+
+
 @pytest.fixture(scope="module")
 def scenarios(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Stage, Future[object]]]]:
     folder = tmp_path_factory.mktemp("slurm")
@@ -219,6 +241,7 @@ def scenarios(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tu
             "cancelled": (Stage(cluster, folder, "spare"), killed_and_cancelled),
             "detached": (Stage(cluster, folder, "closed"), detached_and_cancelled_by_suite),
             "refused": (Stage(cluster, folder, "refused"), refused),
+            "tuned": (Stage(cluster, folder, "study"), tuned),
         }
         yield {name: (stage, threads.submit(play, stage)) for name, (stage, play) in plays.items()}
 
@@ -241,7 +264,7 @@ def test_each_cell_has_one_result_equal_to_the_undisturbed(
         assert not (cell.path / "replay").exists()
 
 
-@pytest.mark.parametrize("name", ["detached", "refused"])
+@pytest.mark.parametrize("name", ["detached", "refused", "tuned"])
 def test_without_results(scenarios: dict[str, tuple[Stage, Future[object]]], name: str) -> None:
     scenarios[name][1].result(PATIENCE_S)
 

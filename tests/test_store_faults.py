@@ -225,7 +225,7 @@ def test_results_of_an_older_version_are_a_row_and_a_message(tmp_path: Path) -> 
         _ = RunDirectory(old.path).spec
     rows = {row.seed: row for row in status.collect(tmp_path)}
     assert rows[0].run_id == good.spec.run_id
-    assert rows[1].state == "unreadable"
+    assert rows[1].state == "damaged"
     assert "schema 0" in rows[1].reason
 
 

@@ -34,6 +34,47 @@ def test_headline_counts_seeds_and_gives_the_worst_case(comparison):
     assert (vmail["seeds"], vmail["mean"], vmail["worst case"]) == ("4/5", "1.50", "1.20")
 
 
+def test_headline_says_how_fast_how_steady_and_how_safe(tmp_path):
+    def rising(algorithm, seed, curve):
+        measured = {100 * place: evaluation(score, cost=3) for place, score in enumerate(curve)}
+        written = SyntheticRun(algorithm, seed, measured, {}, state="waiting").write(tmp_path)
+        for step in (100, 200):
+            metrics = {"cost": 5.0 * (seed + 1), "episode_length": 100.0}
+            written.metrics.append("train", step, step // 100, metrics, 1.0)
+        written.finish()
+
+    rising("conservative", 0, [0, 0, 2, 4, 3])
+    rising("conservative", 1, [0, 1, 1, 1, 1])
+    (found,) = comparisons(load_results(tmp_path))
+    references = {"expert": evaluation(4, cost=2)}
+    own = row(tables.headline(found, references), "conservative")
+    # Two sub-tasks after 200 steps, and never: the budget of 400.
+    assert own["steps to 2"].startswith("300 [200, 400]")
+    assert own["reached 2"] == "1/2"
+    assert own["average over training"].startswith(f"{((1 + 3 + 3.5) / 4 + 3.5 / 4) / 2:.2f} [")
+    assert own["lost again"].startswith("0.50 [")
+    assert own["cost rate in training"] == "0.075 [0.050, 0.10]"
+    assert own["cost at evaluation"] == "3.00 [3.00, 3.00]"
+    expert = row(tables.headline(found, references), "expert (reference)")
+    assert (expert["mean"], expert["success"], expert["cost at evaluation"]) == ("4.00", "1.00", "2.00")
+    assert expert["seeds"] == expert["IQM"] == tables.MISSING
+
+
+def test_control_is_a_baseline_too(tmp_path):
+    runs = [run("conservative", seed, 3) for seed in range(3)] + [run("no_ail", seed, 2) for seed in range(3)]
+    (found,) = comparisons(load_results(write_all(tmp_path, runs)))
+    own = row(tables.against_control(found), "conservative")
+    assert own["difference"] == "1.00 [1.00, 1.00]"
+    assert own["P(better than no_ail)"].startswith("1.00")
+    assert tables.against_baseline(found).empty
+
+
+def test_sampled_actions_are_a_column_beside_the_mean_action(comparison):
+    table = tables.actions(comparison)
+    own = row(table, "conservative")
+    assert float(own["sub-tasks, mean"].split()[0]) == 2 * float(own["sub-tasks, sampled"].split()[0])
+
+
 def test_headline_of_complete_runs_has_no_worst_case(tmp_path):
     (found,) = comparisons(load_results(write_all(tmp_path, [run("vmail", seed, 1) for seed in range(2)])))
     table = tables.headline(found)

@@ -5,33 +5,55 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib
-
 from ailft_bench.durable import storage_errors
 from ailft_bench.errors import UserError
-from ailft_bench.figures import estimates, learning, safety, style, theory
+from ailft_bench.figures import estimates, learning, safety, sampled, style, theory
 from ailft_bench.figures.data import comparisons
-from ailft_bench.results import Results
+from ailft_bench.results import Results, load_results
 
-__all__ = ["is_drawn", "plot"]
+__all__ = ["is_drawn", "load", "plot"]
 
-#: The first parts of the names of metrics that figures and tables are made of.
-_DRAWN = ("tasks_completed", "success", "completed", "cost", "episode_length", "disagreement", "discriminator", "model")
+#: The metrics that figures and the report's tables are made of, and the families of such.
+_DRAWN = {
+    "tasks_completed",
+    "success",
+    "cost",
+    "episode_length",
+    "disagreement/fresh",
+    *theory.PANELS,
+    *sampled.SAMPLED,
+}
+_DRAWN_FAMILIES = ("completed/", "cost/")
 
 References = Mapping[tuple[str, str], Mapping[str, Mapping[str, float]]]
 
 
 def is_drawn(metric: str) -> bool:
-    """Whether figures or the report's tables need a metric: large results are read without the others."""
-    return metric.split("/")[0] in _DRAWN
+    """Whether figures or the report's tables need a metric."""
+    return metric in _DRAWN or metric.startswith(_DRAWN_FAMILIES)
 
 
-def plot(results: Results, out_dir: Path, references: References | None = None, for_print: bool = True) -> list[Path]:
+def load(results_dir: Path, suite: str, scale: str | None) -> Results:
+    """Read what figures and the report need, and no more: large results must fit into memory.
+
+    Raises:
+        UserError: no such suite or scale, or no run at all.
+    """
+    return load_results(results_dir, suite, scale, is_drawn, without=("episode", "wall_time_s"))
+
+
+def plot(
+    results: Results,
+    out_dir: Path,
+    references: References | None = None,
+    for_print: bool = True,
+    captions: bool = True,
+) -> list[Path]:
     """Draw all figures of each suite and scale in ``results`` and return the files written.
 
     ``references`` holds, by (suite, scale), the lines that are drawn across: by name (random, replay,
-    expert) the same metrics as an evaluation has. Without ``for_print`` there are no PDFs, which take most of
-    the time.
+    expert) the same metrics as an evaluation has. Without ``for_print`` there are no PDFs, which take half of
+    the time; without ``captions`` pictures have none, and a text file beside each does.
 
     Raises:
         UserError: nothing was evaluated yet, or ``out_dir`` cannot be written.
@@ -46,13 +68,14 @@ def plot(results: Results, out_dir: Path, references: References | None = None, 
     with storage_errors(out_dir):
         out_dir.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
-    with matplotlib.rc_context(style.RC | {"savefig.format": "pdf" if for_print else "png"}):
+    with style.appearance(for_print, captions):
         for comparison in found:
             known = (references or {}).get((comparison.suite, comparison.scale), {})
             paths += learning.learning_curves(comparison, out_dir, known)
             paths += learning.success_curves(comparison, out_dir, known)
             if comparison.names("completed/"):
                 paths += learning.task_curves(comparison, out_dir, known)
+            paths += sampled.both_evaluations(comparison, out_dir)
             paths += estimates.sample_efficiency(comparison, out_dir)
             paths += estimates.improvement(comparison, out_dir)
             paths += estimates.profiles(comparison, out_dir)

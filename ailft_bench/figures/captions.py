@@ -5,7 +5,10 @@ from __future__ import annotations
 from ailft_bench.figures.data import Comparison
 from ailft_bench.statistics import FEW_SEEDS
 
-_LINES = "Thick: mean over seeds, dotted where some seeds have not come so far; thin: seeds."
+_LINES = (
+    "Thick: mean over seeds, dotted where some seeds have not come so far, dashed in two colours where two are "
+    "equal; thin: seeds."
+)
 
 
 def curve_caption(comparison: Comparison) -> str:
@@ -38,10 +41,19 @@ def estimate_caption(comparison: Comparison, what: str, offline: bool = False, m
     return " ".join([*parts, f"{marks}: {_interval(comparison)}.", *_missing(comparison)])
 
 
-def theory_caption(comparison: Comparison, what: str) -> str:
+def sampled_caption(comparison: Comparison) -> str:
+    """Return the caption of a figure of both final evaluations, of mean and of sampled actions."""
+    parts = [_subject(comparison), "Final evaluation of finished runs."]
+    parts.append("Filled: the policy's mean action; open squares: actions sampled from it, as in training.")
+    parts += [_evaluation(comparison, "of other start states for each"), f"Intervals: {_interval(comparison)}."]
+    return " ".join([*parts, *_missing(comparison)])
+
+
+def theory_caption(comparison: Comparison, what: str, bands: bool = True) -> str:
     """Return the caption of a figure of what the theory asks to be measured."""
     parts = [_subject(comparison), what, *_without_offline(comparison, True)]
-    return " ".join([*parts, f"Bands: {_interval(comparison)}, pointwise.", *_missing(comparison)])
+    shown = f"Bands: {_interval(comparison)}, pointwise." if bands else "Single evaluations, no intervals."
+    return " ".join([*parts, shown, *_missing(comparison)])
 
 
 def _without_offline(comparison: Comparison, offline: bool) -> list[str]:
@@ -50,13 +62,22 @@ def _without_offline(comparison: Comparison, offline: bool) -> list[str]:
 
 
 def _subject(comparison: Comparison) -> str:
-    return f"Suite {comparison.suite}, scale {comparison.scale}, {comparison.budget:,} environment steps."
+    size = f"Suite {comparison.suite}, scale {comparison.scale}, {comparison.budget:,} environment steps."
+    return f"{size} {_seeds(comparison)}."
 
 
-def _evaluation(comparison: Comparison) -> str:
+def _seeds(comparison: Comparison) -> str:
+    """Return the number of runs that are finished, for each algorithm."""
+    counts = [len(comparison.finished(cell)) for cell in comparison.cells]
+    few, most = min(counts), max(counts)
+    return f"n = {few if few == most else f'{few} to {most}'} finished seeds each"
+
+
+def _evaluation(comparison: Comparison, action: str = "the policy's mean action") -> str:
     specs = [comparison.specs[run_id] for run_id in comparison.runs["run_id"] if run_id]
     episodes = sorted({str(spec.evaluation.get("episodes", "?")) for spec in specs})
-    return f"Each evaluation: {' or '.join(episodes)} episodes, the policy's mean action."
+    noun = "episode" if episodes == ["1"] else "episodes"
+    return f"Each evaluation: {' or '.join(episodes)} {noun}, {action}."
 
 
 def _offline(comparison: Comparison) -> str:
@@ -64,7 +85,7 @@ def _offline(comparison: Comparison) -> str:
 
 
 def _interval(comparison: Comparison) -> str:
-    fewest = min(len(comparison.runs_of(cell)) for cell in comparison.cells)
+    fewest = min(len(comparison.finished(cell)) for cell in comparison.cells)
     few = f" (with \N{LESS-THAN OR EQUAL TO}{FEW_SEEDS} seeds optimistic)" if fewest <= FEW_SEEDS else ""
     return f"95 % stratified bootstrap over seeds{few}"
 

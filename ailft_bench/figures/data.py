@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from ailft_bench.figures.measurements import Places, places_of
 from ailft_bench.results import Results
 from ailft_bench.seeding import branch
 from ailft_bench.statistics import Floats, mean_band, step_curve
@@ -22,7 +23,6 @@ COLUMNS = ["metric", "algorithm", "variant", "series", "seed", "env_step", "valu
 MAX_POINTS = 200
 #: Up to so many seeds each run is drawn as a thin line.
 MOST_THIN_LINES = 10
-_RUN = ["suite", "scale", "algorithm", "variant", "run_id"]
 _ORDER = ("conservative", "vmail", "bc", "no_ail", "cmil", "vmail_original")
 
 
@@ -42,7 +42,7 @@ class Cell(NamedTuple):
 class Comparison:
     """One suite at one scale: what one figure may show together. Superseded runs are only counted.
 
-    ``metrics`` may hold other suites and scales too: what is not of ``runs`` is left out.
+    ``places`` says where in ``metrics``, which may hold other suites and scales too, the measurements are.
     """
 
     suite: str
@@ -51,6 +51,7 @@ class Comparison:
     runs: pd.DataFrame
     specs: Mapping[str, RunSpec]
     superseded: int
+    places: Places
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -73,6 +74,11 @@ class Comparison:
         """Environment steps of the longest run."""
         return int(self.runs["budget"].max())
 
+    @property
+    def spec(self) -> RunSpec:
+        """The specification of one run."""
+        return next(self.specs[run_id] for run_id in self.runs["run_id"] if run_id in self.specs)
+
     def runs_of(self, cell: Cell) -> pd.DataFrame:
         """Return the runs of one line, missing ones included."""
         return self.runs[(self.runs["algorithm"] == cell.algorithm) & (self.runs["variant"] == cell.variant)]
@@ -84,11 +90,12 @@ class Comparison:
 
     def is_offline(self, cell: Cell) -> bool:
         """Whether the algorithm learns from the demonstrations alone, without an environment step."""
-        return not self.spec_of(cell).agent.get("online", True)
+        spec = self.spec_of(cell)
+        return spec is not None and not spec.agent.get("online", True)
 
-    def spec_of(self, cell: Cell) -> RunSpec:
-        """Return the specification of one of the line's runs; they differ in the seed alone."""
-        return next(self.specs[run_id] for run_id in self.runs_of(cell)["run_id"] if run_id)
+    def spec_of(self, cell: Cell) -> RunSpec | None:
+        """Return the specification of one of the line's runs, which differ in the seed alone; None: all damaged."""
+        return next((self.specs[run_id] for run_id in self.runs_of(cell)["run_id"] if run_id in self.specs), None)
 
     def finished(self, cell: Cell) -> set[int]:
         """Return the seeds of one line that are done."""
@@ -104,52 +111,19 @@ class Comparison:
     def names(self, prefix: str) -> list[str]:
         """Return the ``<name>`` of all evaluation metrics ``prefix<name>``, in the order of measurement."""
         first: dict[str, int] = {}
-        for (_, phase, metric), places in self._places.items():
-            if phase == "eval" and metric.startswith(prefix):
-                first[metric] = min(first.get(metric, places[0]), places[0])
+        for cell in self.cells:
+            for (phase, metric), rows in self._places_of(cell).items():
+                if phase == "eval" and metric.startswith(prefix):
+                    first[metric] = min(first.get(metric, rows[0]), rows[0])
         return [metric.removeprefix(prefix) for metric in sorted(first, key=lambda metric: first[metric])]
 
     def rows(self, cell: Cell, phase: str, metric: str) -> pd.DataFrame:
         """Return the measurements (seed, env_step, value) of one metric of one line."""
-        places = self._places.get((cell, phase, metric), [])
-        return pd.DataFrame({name: self.metrics[name].to_numpy()[places] for name in ("seed", "env_step", "value")})
+        rows = self._places_of(cell).get((phase, metric), np.empty(0, np.int64))
+        return pd.DataFrame({name: self.metrics[name].to_numpy()[rows] for name in ("seed", "env_step", "value")})
 
-    @cached_property
-    def _places(self) -> dict[tuple[Cell, str, str], Any]:
-        """Row numbers of ``metrics`` by line, phase and metric, other runs left out.
-
-        There may be millions of rows: they are sorted once, by small integers, and never copied as a whole.
-        """
-        lines = {Cell(*pair): place for place, pair in enumerate(self.cells)}
-        rows = zip(*(self.runs[name] for name in _RUN), strict=True)
-        line_of = {run: lines[Cell(*run[2:4])] for run in rows}
-        labels = [self.metrics[name].cat for name in _RUN]
-        codes = [column.codes.to_numpy() for column in labels]
-        # A run's rows lie together.
-        changes = np.zeros(len(self.metrics), bool)
-        for code in codes:
-            changes |= np.diff(code, prepend=-1) != 0
-        starts = np.flatnonzero(changes)
-        found = [
-            line_of.get(tuple(column.categories[code[start]] for column, code in zip(labels, codes, strict=True)), -1)
-            for start in starts
-        ]
-        phase, metric = self.metrics["phase"].cat, self.metrics["metric"].cat
-        sizes = len(phase.categories), len(metric.categories)
-        small = np.min_scalar_type(-1 - len(lines) * sizes[0] * sizes[1])
-        line = np.repeat(np.array(found, small), np.diff(np.append(starts, len(self.metrics))))
-        key = ((line * sizes[0] + phase.codes.to_numpy()) * sizes[1] + metric.codes.to_numpy()).astype(small)
-        key[line < 0] = -1
-        order = np.argsort(key, kind="stable")
-        ordered = key[order]
-        begins = np.flatnonzero(np.diff(ordered, prepend=-2))
-        places = {}
-        for begin, part in zip(begins, np.split(order, begins[1:]), strict=True):
-            if ordered[begin] >= 0:
-                rest, name = divmod(int(ordered[begin]), sizes[1])
-                cell, kind = divmod(rest, sizes[0])
-                places[self.cells[cell], phase.categories[kind], metric.categories[name]] = part
-        return places
+    def _places_of(self, cell: Cell) -> Mapping[tuple[str, str], np.ndarray]:
+        return self.places.get((self.suite, self.scale, *cell), {})
 
     def final_rows(self, cell: Cell, metric: str) -> pd.DataFrame:
         """Return the last evaluation (seed, value) of each finished run of one line."""
@@ -159,11 +133,34 @@ class Comparison:
 
 def comparisons(results: Results) -> Iterator[Comparison]:
     """Split results by suite and scale; those without a single evaluation are left out."""
+    places = places_of(results)
     for (suite, scale), runs in results.runs.groupby(["suite", "scale"]):
         current = runs[~runs["superseded"]]
-        found = Comparison(str(suite), str(scale), results.metrics, current, results.specs, len(runs) - len(current))
+        left_out = len(runs) - len(current)
+        found = Comparison(str(suite), str(scale), results.metrics, current, results.specs, left_out, places)
         if found.names(""):
             yield found
+
+
+class Curve(NamedTuple):
+    """What one run measured: increasing ``steps`` (T,) and ``values`` (T,)."""
+
+    seed: int
+    steps: np.ndarray
+    values: np.ndarray
+
+
+def curves_of(rows: pd.DataFrame) -> list[Curve]:
+    """Split rows (seed, env_step, value) by run; of several values at one step the last counts."""
+    if rows.empty:
+        return []
+    order = np.lexsort((rows["env_step"], rows["seed"]))
+    seeds, steps, values = (rows[name].to_numpy()[order] for name in ("seed", "env_step", "value"))
+    last = np.append((np.diff(seeds) != 0) | (np.diff(steps) != 0), True)
+    seeds, steps, values = seeds[last], steps[last], values[last]
+    begins = np.flatnonzero(np.diff(seeds)) + 1
+    parts = (np.split(column, begins) for column in (seeds, steps, values))
+    return [Curve(int(seed[0]), at, value) for seed, at, value in zip(*parts, strict=True)]
 
 
 def curve_table(comparison: Comparison, metric: str, cell: Cell, rows: pd.DataFrame) -> pd.DataFrame:
@@ -174,11 +171,10 @@ def curve_table(comparison: Comparison, metric: str, cell: Cell, rows: pd.DataFr
     grid = np.unique(rows["env_step"])
     if grid.size > MAX_POINTS:
         grid = np.unique(np.linspace(grid[0], grid[-1], MAX_POINTS).astype(np.int64))
-    ordered = rows.sort_values("seed", kind="stable")
-    seeds, begins = np.unique(ordered["seed"].to_numpy(), return_index=True)
-    parts = (np.split(ordered[name].to_numpy(), begins[1:]) for name in ("env_step", "value"))
-    curves = np.array([step_curve(steps, values, grid) for steps, values in zip(*parts, strict=True)])
-    shown = zip(seeds, curves, strict=True) if 0 < len(seeds) <= MOST_THIN_LINES else ()
+    runs_of_cell = curves_of(rows)
+    curves = np.array([step_curve(run.steps, run.values, grid) for run in runs_of_cell])
+    seeds = [run.seed for run in runs_of_cell]
+    shown = zip(seeds, curves, strict=True) if len(seeds) <= MOST_THIN_LINES else ()
     tables = [series(metric, cell, "seed", grid, curve, seed=seed)[~np.isnan(curve)] for seed, curve in shown]
     if len(seeds):
         runs = (~np.isnan(curves)).sum(axis=0)

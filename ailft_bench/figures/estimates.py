@@ -46,16 +46,15 @@ def sample_efficiency(comparison: Comparison, out_dir: Path) -> list[Path]:
         f"have reached {level:g} sub-tasks at an evaluation (Kaplan-Meier; unfinished runs count until they end).",
         offline=True,
     )
-    above = _height(online.cells)
+    above = height(online.cells)
     handles = legend_handles(online, arrivals)
     figure = style.new_figure(comparison, caption, handles, above + 1.5, label_below=STEPS_LABEL)
     top, bottom = figure.subplots(2, height_ratios=(above, 1.5))
     draw_estimates(top, areas, online)
     top.set_title("average over the budget")
     top.set_xlabel("sub-tasks completed")
-    for cell, colour in style.cell_colours(online.cells).items():
-        curve = _of(arrivals, cell).query("series == 'reached'")
-        bottom.step(curve["env_step"], curve["value"], where="post", color=colour, linewidth=1.5)
+    reached = arrivals[arrivals["series"] == "reached"]
+    _draw_steps(bottom, reached, online, "env_step")
     style.label_steps(bottom, comparison.budget)
     bottom.set_ylim(-0.04, 1.04)
     bottom.set_ylabel(f"reached {level:g} (share)")
@@ -76,7 +75,7 @@ def improvement(comparison: Comparison, out_dir: Path) -> list[Path]:
         marks="Intervals",
     )
     cells = [cell for cell in comparison.cells if not _of(table, cell).empty]
-    figure = style.new_figure(comparison, caption, [], _height(cells))
+    figure = style.new_figure(comparison, caption, [], height(cells))
     axes = figure.subplots()
     draw_estimates(axes, table, comparison, cells)
     axes.axvline(0.5, color=style.REFERENCE_COLOUR, linewidth=0.8, zorder=1)
@@ -98,7 +97,7 @@ def profiles(comparison: Comparison, out_dir: Path) -> list[Path]:
     for cell, colour in style.cell_colours(comparison.cells).items():
         own = _of(table, cell)
         axes.fill_between(own["threshold"], own["low"], own["high"], step="post", color=colour, alpha=0.16, linewidth=0)
-        axes.step(own["threshold"], own["value"], where="post", color=colour, linewidth=1.5)
+    _draw_steps(axes, table, comparison, "threshold")
     axes.set_ylim(-0.03, 1.05)
     axes.set_ylabel("share of runs")
     axes.set_xlabel("more than so many sub-tasks completed")
@@ -124,11 +123,11 @@ def stability(comparison: Comparison, out_dir: Path) -> list[Path]:
         "Spread: interquartile range over seeds.",
         offline=True,
     )
-    figure = style.new_figure(comparison, caption, [], len(titles) * _height(online.cells))
+    figure = style.new_figure(comparison, caption, [], len(titles) * height(online.cells))
     for axes, (metric, title) in zip(figure.subplots(len(titles), squeeze=False).ravel(), titles.items(), strict=True):
         draw_estimates(axes, table[table["metric"] == metric], online)
         axes.set_title(title)
-        axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
+        style.start_at_zero(axes)
     axes.set_xlabel("sub-tasks")
     return _save(figure, table, caption, comparison, out_dir, "stability")
 
@@ -180,14 +179,25 @@ def draw_estimates(
         for value, low, high in finals(own):
             axes.plot([low, high], [row, row], color=colours[cell], linewidth=2, alpha=0.55, solid_capstyle="butt")
             axes.plot([value], [row], "o", color=colours[cell], markersize=4.5, zorder=3)
-    axes.set_yticks(range(len(cells)), [_name(cell, comparison) for cell in cells])
+    axes.set_yticks(range(len(cells)), [name(cell, comparison) for cell in cells])
     axes.set_ylim(len(cells) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="0.9", linewidth=0.5)
     axes.set_axisbelow(True)
 
 
-def _name(cell: Cell, comparison: Comparison) -> str:
+def _draw_steps(axes: Axes, table: pd.DataFrame, comparison: Comparison, x: str) -> None:
+    """Draw ``value`` against column ``x`` as steps, a line for each cell."""
+    colours = style.cell_colours(comparison.cells)
+    curves = [_of(table, cell) for cell in colours]
+    corners = [(curve[x].to_numpy(float), curve["value"].to_numpy()) for curve in curves]
+    drawn = style.line_styles(corners)
+    for (at, value), line_style, colour in zip(corners, drawn, colours.values(), strict=True):
+        line = {"color": colour, "linewidth": 1.5, "linestyle": line_style, "dash_capstyle": "butt"}
+        axes.step(at, value, where="post", **line)
+
+
+def name(cell: Cell, comparison: Comparison) -> str:
     """Return a label with the seeds, on two lines where it would leave no room for the panel."""
     label = cell.label if len(cell.label) <= _WIDEST else cell.label.replace("+", "\n+", 1)
     return f"{label} ({comparison.seeds(cell).split()[0]})"
@@ -197,7 +207,8 @@ def _circles(colour: str) -> dict[str, Any]:
     return {"markersize": 2.6, "markerfacecolor": "white", "markeredgecolor": colour, "markeredgewidth": 0.7}
 
 
-def _height(cells: Sequence[Cell]) -> float:
+def height(cells: Sequence[Cell]) -> float:
+    """Return the inches of a panel with a row for each cell."""
     return _FRAME + _ROW * sum(2 if len(cell.label) > _WIDEST else 1 for cell in cells)
 
 

@@ -99,23 +99,27 @@ def draw_panels(
 def draw_curves(axes: Axes, table: pd.DataFrame, comparison: Comparison) -> None:
     """Draw thin runs, thick means (dotted where a run has ended) and bands of one metric."""
     colours = style.cell_colours(comparison.cells)
-    for cell in comparison.cells:
-        own = table[(table["algorithm"] == cell.algorithm) & (table["variant"] == cell.variant)]
+    lines = {
+        cell: table[(table["algorithm"] == cell.algorithm) & (table["variant"] == cell.variant)] for cell in colours
+    }
+    means = [own[own["series"] == "mean"] for own in lines.values()]
+    drawn = style.line_styles([(mean["env_step"].to_numpy(float), mean["value"].to_numpy()) for mean in means])
+    for (cell, own), average, line_style in zip(lines.items(), means, drawn, strict=True):
         colour = colours[cell]
         if comparison.is_offline(cell):
             for value, low, high in finals(own):
                 axes.axhspan(low, high, color=colour, alpha=0.15, linewidth=0)
-                axes.axhline(value, color=colour, linestyle="-.", linewidth=1.4, zorder=3)
+                axes.axhline(value, color=colour, linestyle="-.", linewidth=1.4, zorder=5)
             continue
         for _, run in own[own["series"] == "seed"].groupby("seed"):
             axes.plot(run["env_step"], run["value"], color=colour, linewidth=0.5, alpha=0.45, zorder=2)
-        average = own[own["series"] == "mean"]
         steps, values = average["env_step"].to_numpy(float), average["value"].to_numpy()
         axes.fill_between(steps, average["low"], average["high"], color=colour, alpha=0.18, linewidth=0)
         full = average["runs"].to_numpy() == average["runs"].max()
         # The dotted stretch begins at the last point of all runs, so that the line has no hole.
         few = ~full | np.append(~full[1:], False)
-        axes.plot(steps, np.where(full, values, np.nan), color=colour, linewidth=1.6, zorder=4)
+        whole = np.where(full, values, np.nan)
+        axes.plot(steps, whole, color=colour, linewidth=1.6, linestyle=line_style, dash_capstyle="butt", zorder=4)
         axes.plot(steps, np.where(few, values, np.nan), color=colour, linewidth=1.2, linestyle=":", zorder=4)
 
 

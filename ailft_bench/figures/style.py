@@ -6,19 +6,22 @@ import io
 import math
 import textwrap
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
-from matplotlib import colors, rcParams
+from matplotlib import colors, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from ailft_bench.durable import write_bytes
-from ailft_bench.figures.data import Cell, Comparison
+from ailft_bench.figures.data import Cell
 from ailft_bench.results import write_table
 
 COLUMN_WIDTH = 3.3
@@ -64,9 +67,59 @@ SMOKE_COLOUR = "#B00020"
 REFERENCE_COLOUR = "0.4"
 REFERENCE_DASHES = {"random": (0, (2, 1.5)), "replay": (0, (4, 2)), "expert": (0, (8, 2))}
 
+#: Lines that are equal share the road: dashes of so many points, in turns.
+_DASH_PERIOD = 12.0
+#: Equal: at so much of the steps no further apart than this share of the range of values.
+_TWIN_SHARE, _TWIN_DISTANCE = 0.5, 0.01
+
+_for_print = ContextVar("for_print", default=False)
+_with_captions = ContextVar("with_captions", default=True)
+
+
+@contextmanager
+def appearance(for_print: bool, captions: bool) -> Iterator[None]:
+    """Draw figures in this style: with a PDF beside each PNG, with the caption in the picture."""
+    tokens = _for_print.set(for_print), _with_captions.set(captions)
+    try:
+        with rc_context(RC):
+            yield
+    finally:
+        _for_print.reset(tokens[0])
+        _with_captions.reset(tokens[1])
+
+
+def line_styles(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Any]:
+    """Return matplotlib's dashes for curves (steps, values) that are drawn in this order, one over another.
+
+    Solid, but where curves run on top of each other: of n such curves each shows in every n-th dash.
+    """
+    values = [value[np.isfinite(value)] for _, value in curves]
+    whole = np.concatenate([*values, [0.0]])
+    distance = _TWIN_DISTANCE * max(np.ptp(whole), 1e-12)
+    groups: list[list[int]] = []
+    for place in range(len(curves)):
+        twins = next((group for group in groups if _equal(curves[group[0]], curves[place], distance)), None)
+        if twins is None:
+            groups.append([place])
+        else:
+            twins.append(place)
+    styles: list[Any] = ["-"] * len(curves)
+    for group in groups:
+        for turn, place in enumerate(group[1:], start=1):
+            drawn = _DASH_PERIOD * (len(group) - turn) / len(group)
+            styles[place] = (0, (drawn, _DASH_PERIOD - drawn))
+    return styles
+
+
+def _equal(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray], distance: float) -> bool:
+    _, here, there = np.intersect1d(first[0], second[0], return_indices=True)
+    if not here.size:
+        return False
+    return bool((np.abs(first[1][here] - second[1][there]) <= distance).mean() >= _TWIN_SHARE)
+
 
 def cell_colours(cells: Iterable[Cell]) -> dict[Cell, str]:
-    """Return a colour for each cell: the algorithm's own, shaded for its variants.
+    """Return a colour for each cell, in their order: the algorithm's own, shaded for its variants.
 
     An algorithm without a fixed colour gets one by its name, so it keeps it from figure to figure unless two
     such names that share one meet in the same figure; then the alphabetically later one moves on.
@@ -86,11 +139,23 @@ def cell_colours(cells: Iterable[Cell]) -> dict[Cell, str]:
             else:
                 towards, amount = _SHADES[variants.index(cell.variant) % len(_SHADES)]
                 chosen[cell] = _blend(base[algorithm], towards, amount)
-    return chosen
+    return {cell: chosen[cell] for cell in cells}
+
+
+class Subject(Protocol):
+    """What a figure's title names."""
+
+    @property
+    def suite(self) -> str:
+        """The suite's name."""
+
+    @property
+    def scale(self) -> str:
+        """The scale's name."""
 
 
 def new_figure(
-    comparison: Comparison,
+    subject: Subject,
     caption: str,
     handles: Sequence[Line2D],
     panel_height: float,
@@ -100,10 +165,10 @@ def new_figure(
 
     ``panel_height`` is in inches and includes the panels' own labels.
     """
-    lines = textwrap.wrap(caption, 60)
+    lines = textwrap.wrap(caption, 60) if _with_captions.get() else []
     columns = 2 if max((len(str(handle.get_label())) for handle in handles), default=0) <= 26 else 1
     title, legend = 0.2, 0.155 * math.ceil(len(handles) / columns) + 0.08
-    text = (len(lines) + 0.7) * SMALL * 1.2 / 72
+    text = (len(lines) + 0.7) * SMALL * 1.2 / 72 if lines else 0.03
     below = text + 0.16 * len(label_below.splitlines())
     height = title + legend + panel_height + below
     figure = Figure(figsize=(COLUMN_WIDTH, height))
@@ -113,11 +178,11 @@ def new_figure(
     figure.text(0.55, text / height, label_below, fontsize=8, va="bottom", ha="center")
     anchor = (0.5, 1 - title / height)
     figure.legend(handles=handles, loc="upper center", bbox_to_anchor=anchor, borderaxespad=0, ncols=columns)
-    smoke = comparison.scale == "smoke"
+    smoke = subject.scale == "smoke"
     figure.text(
         0.5,
         1 - 0.05 / height,
-        SMOKE_STAMP if smoke else f"{comparison.suite}, {comparison.scale} scale",
+        SMOKE_STAMP if smoke else f"{subject.suite}, {subject.scale} scale",
         fontsize=8,
         weight="bold" if smoke else "normal",
         color=SMOKE_COLOUR if smoke else "black",
@@ -136,6 +201,12 @@ def label_steps(axes: Axes, budget: int) -> None:
     axes.set_xlim(0, budget)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     axes.locator_params(axis="x", nbins=5)
+
+
+def start_at_zero(axes: Axes) -> None:
+    """Let the horizontal axis begin at 0; where all values are 0 it ends at 1."""
+    right = axes.dataLim.x1 if axes.dataLim.x1 > 0 else 1.0
+    axes.set_xlim(-0.03 * right, 1.05 * right)
 
 
 def label_references(axes: Axes, values: Mapping[str, float]) -> None:
@@ -172,11 +243,11 @@ def draw_reference(axes: Axes, name: str, value: float) -> None:
 def save(figure: Figure, table: pd.DataFrame, caption: str, stem: Path) -> list[Path]:
     """Write the figure as PNG with the caption in its metadata, and its data as CSV beside it.
 
-    Where matplotlib's ``savefig.format`` is ``pdf``, for print, there is a PDF too.
+    For print there is a PDF too, and a caption that is not in the picture is in a text file beside it.
     """
     paths = []
     kinds: dict[str, dict[str, Any]] = {".png": {"Description": caption, "Software": None}}
-    if rcParams["savefig.format"] == "pdf":
+    if _for_print.get():
         kinds[".pdf"] = {"Subject": caption, "CreationDate": None}
     for suffix, metadata in kinds.items():
         content = io.BytesIO()
@@ -184,6 +255,9 @@ def save(figure: Figure, table: pd.DataFrame, caption: str, stem: Path) -> list[
         paths.append(stem.with_name(stem.name + suffix))
         write_bytes(paths[-1], content.getvalue(), durable=False)
         figure.set_layout_engine("none")  # the second file keeps the layout of the first
+    if not _with_captions.get():
+        paths.append(stem.with_name(stem.name + ".txt"))
+        write_bytes(paths[-1], f"{caption}\n".encode(), durable=False)
     return [*paths, write_table(table, stem.with_name(stem.name + ".csv"))]
 
 

@@ -13,15 +13,20 @@ from ailft_bench.figures.data import (
     MOST_THIN_LINES,
     Cell,
     Comparison,
+    Curve,
     concatenate,
+    curves_of,
     estimate_table,
     rng_for,
     series,
 )
+from ailft_bench.statistics import Floats
 from ailft_bench.store import RunSpec
 
 #: The algorithm that others are compared with.
 BASELINE = Cell("vmail", "default")
+#: The control: the adversarial term off. What others have beyond it is imitation by the discriminator's reward.
+CONTROL = Cell("no_ail", "default")
 #: Settings whose influence is drawn where the runs of a suite differ in them alone.
 SENSITIVITIES = ("alpha", "lam", "ensemble_size", "episodes")
 #: Differences between evaluations are given for so many environment steps.
@@ -36,10 +41,8 @@ def threshold(comparison: Comparison) -> float:
 def area_table(comparison: Comparison) -> pd.DataFrame:
     """Return the time average of sub-tasks completed over the whole budget, of each finished run."""
 
-    def area(run: pd.DataFrame) -> float:
-        steps, at = np.unique(run["env_step"], return_index=True)
-        whole = len(steps) > 1
-        return float(statistics.area_under_curve(steps, run["value"].to_numpy()[at])) if whole else float("nan")
+    def area(run: Curve) -> float:
+        return float(statistics.area_under_curve(run.steps, run.values)) if len(run.steps) > 1 else float("nan")
 
     return _by_run(comparison, "area_under_curve", area)
 
@@ -53,22 +56,48 @@ def arrival_table(comparison: Comparison) -> pd.DataFrame:
     level = threshold(comparison)
     tables = []
     for cell in comparison.cells:
-        runs = comparison.rows(cell, "eval", "tasks_completed").sort_values("env_step", kind="stable")
-        seeds, times, ends = [], [], []
-        for seed, run in runs.groupby("seed"):
-            seeds.append(seed)
-            times.append(statistics.steps_to_threshold(run["env_step"], run["value"], level))
-            ends.append(run["env_step"].iloc[-1])
-        if not seeds:
+        runs = curves_of(comparison.rows(cell, "eval", "tasks_completed"))
+        if not runs:
             continue
+        times = [statistics.steps_to_threshold(run.steps, run.values, level) for run in runs]
+        ends = [run.steps[-1] for run in runs]
         name = f"steps_to_{level:g}_tasks"
         steps, shares = statistics.survival(times, ends)
         last = max(ends)
         at = np.concatenate([[0.0], steps, [last]]).astype(int)
         share = 1 - np.concatenate([[1.0], shares, [shares[-1] if shares.size else 1.0]])
         reached = np.where(np.isfinite(times), times, np.nan)
-        tables.append(series(name, cell, "seed", ends, reached, seed=seeds))
-        tables.append(series(name, cell, "reached", at, share, runs=len(seeds)))
+        tables.append(series(name, cell, "seed", ends, reached, seed=[run.seed for run in runs]))
+        tables.append(series(name, cell, "reached", at, share, runs=len(runs)))
+    return concatenate(tables)
+
+
+def delay_table(comparison: Comparison) -> pd.DataFrame:
+    """Return the steps that each finished run took to the threshold, or the budget where it never got there.
+
+    Finished runs are censored at the budget alone, so their mean is Kaplan and Meier's restricted mean.
+    """
+    level = threshold(comparison)
+
+    def delay(run: Curve) -> float:
+        return min(statistics.steps_to_threshold(run.steps, run.values, level), comparison.budget)
+
+    return _by_run(comparison, "delay", delay)
+
+
+def training_cost_table(
+    comparison: Comparison, metric: str, measure: Callable[[Floats, Floats], float]
+) -> pd.DataFrame:
+    """Return ``measure(costs, lengths)`` of all training episodes (n,) of each finished run."""
+    tables = []
+    for cell in comparison.cells:
+        costs, lengths = (curves_of(comparison.rows(cell, "train", name)) for name in ("cost", "episode_length"))
+        if [run.steps.size for run in costs] != [run.steps.size for run in lengths]:
+            continue
+        finished = comparison.finished(cell)
+        pairs = [pair for pair in zip(costs, lengths, strict=True) if pair[0].seed in finished]
+        values = pd.Series({cost.seed: measure(cost.values, length.values) for cost, length in pairs}, dtype=float)
+        tables.append(estimate_table(comparison, metric, cell, values))
     return concatenate(tables)
 
 
@@ -106,12 +135,11 @@ def profile_table(comparison: Comparison) -> pd.DataFrame:
 def stability_table(comparison: Comparison) -> pd.DataFrame:
     """Return drawdown and dispersion in time of each finished run, and the dispersion across runs."""
 
-    def unsteadiness(run: pd.DataFrame) -> float:
-        steps, at = np.unique(run["env_step"], return_index=True)
-        return PER_STEPS * statistics.dispersion_across_time(steps, run["value"].to_numpy()[at])
+    def unsteadiness(run: Curve) -> float:
+        return PER_STEPS * statistics.dispersion_across_time(run.steps, run.values)
 
     tables = [
-        _by_run(comparison, "drawdown", lambda run: statistics.long_term_risk(run["value"])),
+        _by_run(comparison, "drawdown", lambda run: statistics.long_term_risk(run.values)),
         _by_run(comparison, "dispersion_across_time", unsteadiness),
     ]
     for cell in comparison.cells:
@@ -129,7 +157,7 @@ def sensitivity_table(comparison: Comparison) -> pd.DataFrame:
     by the first of them) and ``x`` (the setting's value).
     """
     tables = []
-    specs = {cell: comparison.spec_of(cell) for cell in comparison.cells}
+    specs = {cell: spec for cell in comparison.cells if (spec := comparison.spec_of(cell)) is not None}
     for setting in SENSITIVITIES:
         groups: dict[str, dict[float, Cell]] = {}
         for cell, spec in specs.items():
@@ -156,29 +184,28 @@ def calibration_table(comparison: Comparison) -> pd.DataFrame:
     """
     tables = []
     for cell in comparison.cells:
-        pair = [
-            comparison.rows(cell, "eval", metric).set_index(["seed", "env_step"])["value"].rename(name)
-            for metric, name in (("disagreement/fresh", "disagreement"), ("model/one_step_error", "error"))
-        ]
-        if any(column.empty for column in pair):
-            continue
-        table = pd.concat([column[~column.index.duplicated(keep="last")] for column in pair], axis=1).dropna()
-        table = table.reset_index()
+        fresh, error = (
+            comparison.rows(cell, "eval", metric).drop_duplicates(["seed", "env_step"], keep="last")
+            for metric in ("disagreement/fresh", "model/one_step_error")
+        )
+        table = fresh.merge(error, on=["seed", "env_step"]).dropna()
+        table = table.rename(columns={"value_x": "disagreement", "value_y": "error"})
         if table["seed"].nunique() > MOST_THIN_LINES:
             table = table.sort_values("env_step", kind="stable").drop_duplicates("seed", keep="last")
         tables.append(table.assign(algorithm=cell.algorithm, variant=cell.variant))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    filled = [table for table in tables if not table.empty]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
 
 
-def _by_run(comparison: Comparison, metric: str, measure: Callable[[pd.DataFrame], float]) -> pd.DataFrame:
+def _by_run(comparison: Comparison, metric: str, measure: Callable[[Curve], float]) -> pd.DataFrame:
     """Return ``measure`` of the curve of each finished run of algorithms that take environment steps."""
     tables: list[pd.DataFrame] = []
     for cell in comparison.cells:
         if comparison.is_offline(cell):
             continue
-        rows = comparison.rows(cell, "eval", "tasks_completed").sort_values("env_step", kind="stable")
-        rows = rows[rows["seed"].isin(comparison.finished(cell))]
-        values = pd.Series({seed: measure(run) for seed, run in rows.groupby("seed")}, dtype=float).dropna()
+        finished = comparison.finished(cell)
+        runs = [run for run in curves_of(comparison.rows(cell, "eval", "tasks_completed")) if run.seed in finished]
+        values = pd.Series({run.seed: measure(run) for run in runs}, dtype=float).dropna()
         tables.append(estimate_table(comparison, metric, cell, values))
     return concatenate(tables)
 

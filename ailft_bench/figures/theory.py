@@ -62,6 +62,7 @@ def calibration(comparison: Comparison, out_dir: Path) -> list[Path]:
         "Each dot: one evaluation of one run (of more than ten seeds the last one), averages over all steps of fresh "
         "episodes; larger: later in training. "
         "Both in latent units: root mean square error, standard deviation over the ensemble.",
+        bands=False,
     )
     figure = style.new_figure(comparison, caption, legend_handles(online, table), 2.1)
     axes = figure.subplots()

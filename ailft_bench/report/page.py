@@ -13,7 +13,7 @@ import pandas as pd
 
 from ailft_bench import __version__, figures, statistics, tables
 from ailft_bench.durable import storage_errors, write_bytes
-from ailft_bench.figures.data import Comparison, comparisons, final_table, finals
+from ailft_bench.figures.data import Cell, Comparison, comparisons, final_table, finals
 from ailft_bench.figures.style import SMOKE_STAMP, cell_colours
 from ailft_bench.report.videos import Video, videos
 from ailft_bench.results import Results
@@ -24,6 +24,7 @@ _FIGURES = {
     "learning": "Learning curves",
     "success": "Success rate",
     "tasks": "Sub-tasks",
+    "sampled": "Mean and sampled actions",
     "efficiency": "Sample efficiency",
     "improvement": "Probability of improvement",
     "profiles": "Performance profiles",
@@ -37,6 +38,7 @@ _FIGURES = {
     "sensitivity": "Sensitivity to settings",
 }
 Progress = Callable[[str], None]
+_Scores = Mapping[str, Mapping[str, float]]
 
 
 def write_report(
@@ -58,7 +60,8 @@ def write_report(
         parts = []
         for comparison in comparisons(results):
             rollouts = videos(comparison, results_dir, on_progress) if with_videos else ()
-            parts.append(_part(comparison, _images(comparison, drawn), list(rollouts)))
+            known = (references or {}).get((comparison.suite, comparison.scale), {})
+            parts.append(_part(comparison, known, _images(comparison, drawn), list(rollouts)))
     suites = ", ".join(sorted(results.runs["suite"].unique()))
     style = files("ailft_bench.report").joinpath("style.css").read_text()
     page = (
@@ -74,12 +77,13 @@ def write_report(
     return out
 
 
-def _part(comparison: Comparison, images: Mapping[str, bytes], rollouts: Iterable[Video]) -> str:
+def _part(comparison: Comparison, references: _Scores, images: Mapping[str, bytes], rollouts: Iterable[Video]) -> str:
     prefix = f"{comparison.suite}-{comparison.scale}"
     sections = {
-        "Results": _scores(comparison),
+        "Results": _scores(comparison, references),
         "Figures": _figures(images),
         "Sub-tasks": _table(tables.tasks(comparison)) if comparison.names("completed/") else "",
+        "Actions": _actions(comparison),
         "Safety": _safety(comparison),
         "Rollouts": _rollouts(rollouts),
         "Runs": _runs(comparison),
@@ -92,7 +96,7 @@ def _part(comparison: Comparison, images: Mapping[str, bytes], rollouts: Iterabl
 
 
 def _head(comparison: Comparison) -> str:
-    spec = comparison.spec_of(comparison.cells[0])
+    spec = comparison.spec
     done = (comparison.runs["state"] == "done").sum()
     chips = {
         "scale": comparison.scale,
@@ -128,49 +132,85 @@ def _warnings(comparison: Comparison) -> str:
     return "".join(f'<div class="{kind}">{_text(text)}</div>' for kind, text in parts)
 
 
-def _scores(comparison: Comparison) -> str:
-    table = tables.headline(comparison)
-    strips = [_strip(comparison, place) for place in range(len(comparison.cells))]
+def _scores(comparison: Comparison, references: _Scores) -> str:
+    table = tables.headline(comparison, references)
+    strips = [_strip(comparison, cell) for cell in comparison.cells]
+    strips += [
+        _picture(comparison, name, _dot(comparison, scores[tables.SCORE])) for name, scores in references.items()
+    ]
     table.insert(2, "sub-tasks completed", "@strip")
-    rendered = tables.to_html(table)
+    # One table would be wider than any screen.
+    half = list(table.columns).index("success") + 1
+    rendered = tables.to_html(table.iloc[:, :half])
     for strip in strips:
         rendered = rendered.replace("@strip", strip, 1)
-    against = tables.against_baseline(comparison)
     text = (
         "Sub-tasks completed at the last evaluation of finished runs: interquartile mean with its 95 % interval "
-        "(stratified bootstrap over seeds); in the picture seeds are circles. Other numbers are means over seeds."
+        "(stratified bootstrap over seeds); in the picture seeds are circles. Other numbers are means over seeds, with "
+        "intervals of the same kind."
     )
-    second = (
-        "<p class='dim'>Against the baseline: probability that a run ends better, and the difference between runs of "
-        "the same seed with its paired interval and sign-flip test.</p>" + _table(against)
+    rest = (
+        "How fast, how steadily, how safely: steps to a score count the whole budget for runs that never reached it; "
+        "lost again is the mean of the worst 5 % of drops below the best so far; costs are violating steps."
     )
-    return f"<p class='dim'>{text}</p>{_scroll(rendered)}{second if len(against) else ''}"
+    second = table.iloc[:, [0, *range(half, table.shape[1])]]
+    content = f"<p class='dim'>{text}</p>{_scroll(rendered)}<p class='dim'>{rest}</p>{_table(second)}"
+    for what, against in (
+        ("the baseline", tables.against_baseline(comparison)),
+        ("the control, whose adversarial term is off", tables.against_control(comparison)),
+    ):
+        if len(against):
+            content += (
+                f"<p class='dim'>Against {what}: probability that a run ends better, and the difference between runs "
+                f"of the same seed with its paired interval and sign-flip test.</p>{_table(against)}"
+            )
+    return content
 
 
-def _strip(comparison: Comparison, place: int) -> str:
+def _strip(comparison: Comparison, cell: Cell) -> str:
     """Return a small picture of one algorithm's score: seeds, mean of them, and interval."""
-    cell = comparison.cells[place]
     final = final_table(comparison, tables.SCORE, cell)
-    most = max(len(comparison.names("completed/")), 1)
     colour = cell_colours(comparison.cells)[cell]
-
-    def x(value: float) -> float:
-        return 4 + 232 * min(max(value / most, 0), 1)
-
-    marks = ['<line class="axis" x1="4" x2="236" y1="12" y2="12"/>']
+    marks = []
     for value, low, high in finals(final):
         if low == low:
             marks.append(
-                f'<line x1="{x(low):.1f}" x2="{x(high):.1f}" y1="12" y2="12" stroke="{colour}" stroke-width="5" '
-                'stroke-opacity=".45"/>'
+                f'<line x1="{_x(comparison, low):.1f}" x2="{_x(comparison, high):.1f}" y1="12" y2="12" '
+                f'stroke="{colour}" stroke-width="5" stroke-opacity=".45"/>'
             )
-        marks.append(f'<circle cx="{x(value):.1f}" cy="12" r="5" fill="{colour}"/>')
+        marks.append(f'<circle cx="{_x(comparison, value):.1f}" cy="12" r="5" fill="{colour}"/>')
     marks += [
-        f'<circle class="seed" cx="{x(value):.1f}" cy="12" r="2.6" stroke="{colour}"/>'
+        f'<circle class="seed" cx="{_x(comparison, value):.1f}" cy="12" r="2.6" stroke="{colour}"/>'
         for value in final.loc[final["series"] == "seed", "value"]
     ]
-    label = f"{cell.label}: seeds from 0 to {most}"
-    return f'<svg class="strip" viewBox="0 0 240 24" role="img" aria-label="{_text(label)}">{"".join(marks)}</svg>'
+    return _picture(comparison, cell.label, "".join(marks))
+
+
+def _dot(comparison: Comparison, value: float) -> str:
+    return f'<line x1="{_x(comparison, value):.1f}" x2="{_x(comparison, value):.1f}" y1="4" y2="20" stroke="#888"/>'
+
+
+def _picture(comparison: Comparison, label: str, marks: str) -> str:
+    axis = '<line class="axis" x1="4" x2="236" y1="12" y2="12"/>'
+    text = _text(f"{label}: scores from 0 to {_most(comparison)}")
+    return f'<svg class="strip" viewBox="0 0 240 24" role="img" aria-label="{text}">{axis}{marks}</svg>'
+
+
+def _x(comparison: Comparison, value: float) -> float:
+    return 4 + 232 * min(max(value / _most(comparison), 0), 1)
+
+
+def _most(comparison: Comparison) -> int:
+    return max(len(comparison.names("completed/")), 1)
+
+
+def _actions(comparison: Comparison) -> str:
+    table = tables.actions(comparison)
+    text = (
+        "The last evaluation, twice: with the policy's mean action, which all other tables and curves show, and with "
+        "actions sampled from it, as in training. Start states are different ones."
+    )
+    return f"<p class='dim'>{text}</p>{_table(table)}" if len(table) else ""
 
 
 def _safety(comparison: Comparison) -> str:

@@ -41,8 +41,7 @@ def videos(
     comparison: Comparison, results_dir: Path, on_progress: Callable[[str], None] = lambda message: None
 ) -> Iterator[Video]:
     """Yield the expert's demonstration, a typical episode of each algorithm, and the worst one."""
-    spec = next(iter(comparison.spec_of(cell) for cell in comparison.cells))
-    yield _demonstration(spec, results_dir)
+    yield _demonstration(comparison.spec, results_dir)
     lowest: tuple[float, Video] | None = None
     for cell in comparison.cells:
         run = _median_run(comparison, cell)

@@ -63,9 +63,17 @@ def mean_band(
         count, here = int(runs.sum()), group == index
         if count < 2:
             continue
-        weights = rng.multinomial(count, np.full(count, 1 / count), size=repetitions) / count
-        low[here], high[here] = np.quantile(weights @ array[runs][:, here], [outside, 1 - outside], axis=0)
+        weights = _resamples(count, repetitions, rng)
+        # Steps first: a quantile over neighbours in memory takes a third of the time.
+        means = array[runs][:, here].T @ weights.T
+        low[here], high[here] = np.quantile(means, [outside, 1 - outside], axis=1, overwrite_input=True)
     return low, high
+
+
+def _resamples(runs: int, repetitions: int, rng: np.random.Generator) -> Floats:
+    """Return the weights (repetitions, runs) of runs that are drawn with replacement."""
+    drawn = rng.integers(runs, size=(repetitions, runs)) + runs * np.arange(repetitions)[:, None]
+    return np.bincount(drawn.ravel(), minlength=repetitions * runs).reshape(repetitions, runs) / runs
 
 
 def proportion_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
