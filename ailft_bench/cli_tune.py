@@ -96,7 +96,7 @@ def tune(
     summary.show_plan(out, plan)
     memory = loaded.resources.memory_gib
     if dry_run:
-        summary.show_cost(out, plan, results, loaded.scales[chosen].preset, where.width(memory))
+        summary.show_cost(out, plan, results, where.width(memory))
         return
     opened = Study.open(results, plan, storage)
     try:

@@ -74,8 +74,7 @@ def dry_run(out: Console, suite: Suite, specs: Sequence[RunSpec], results: Path,
     if not missing:
         out.print("nothing to do")
         return
-    presets = [suite.scales[spec.scale].preset for spec in missing]
-    found = estimate(missing, results, presets)
+    found = estimate(missing, results)
     display.show_estimate(out, found, len(missing), executor.width(suite.resources.memory_gib))
 
 

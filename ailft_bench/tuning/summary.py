@@ -45,7 +45,7 @@ def show_plan(out: Console, plan: Plan) -> None:
         )
 
 
-def show_cost(out: Console, plan: Plan, results: Path, preset: str, width: int) -> None:
+def show_cost(out: Console, plan: Plan, results: Path, width: int) -> None:
     """Print an estimate of time and disk for the whole study, as if none of it was done. Writes nothing."""
     counts: Mapping[Block, int] = {"tune": plan.trials, "select": ranking.CANDIDATES, "report": 2}
     specs = [
@@ -54,7 +54,7 @@ def show_cost(out: Console, plan: Plan, results: Path, preset: str, width: int) 
         for number in range(count)
         for seed in plan.seeds[block]
     ]
-    display.show_estimate(out, estimate(specs, results, [preset] * len(specs)), len(specs), width)
+    display.show_estimate(out, estimate(specs, results), len(specs), width)
     home = folder(results, plan.name)
     out.print(f"folder: {home}" + (" (begun already)" if home.exists() else ""), markup=False)
 
