@@ -79,6 +79,8 @@ def controller(patience_s: float = 60) -> Literal["absent", "silent", "answers"]
             ping = subprocess.run(["scontrol", "ping"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
         except subprocess.TimeoutExpired:
             return "silent"
+        except OSError:  # an sbatch without its scontrol
+            return "absent"
         if " is UP" in ping.stdout:
             return "answers"
         if not ping.stdout.startswith("Slurmctld"):

@@ -95,8 +95,7 @@ class Trainer:
             for episode in demonstrations.episodes:
                 self._replay.add_demonstration(episode.image, episode.action)
             if self.config.center_frames:
-                images = np.concatenate([episode.image for episode in demonstrations.episodes])
-                self.agent.model.center(torch.from_numpy(fold(images)).to(self.agent.device))
+                self.agent.model.center(_mean_frame(demonstrations))
 
     @property
     def phase(self) -> Phase:
@@ -285,3 +284,9 @@ class Trainer:
         self._rng.bit_generator.state = state["rng"]
         self._averages = defaultdict(list, state["averages"])
         return int(state["metrics_size"])
+
+
+def _mean_frame(demonstrations: Demonstrations) -> torch.Tensor:
+    """Return the mean folded frame (S/2, S/2, 12), 0 to 255 in float64."""
+    sums = [fold(episode.image).sum(0, dtype=np.float64) for episode in demonstrations.episodes]
+    return torch.from_numpy(sum(sums) / sum(len(episode.image) for episode in demonstrations.episodes))

@@ -1,10 +1,9 @@
 """The agent: one update of equations 2 to 9, in the order in which the gradients may flow.
 
 Gradient map. The model's loss (with a cloning term where ``model_bc_scale`` says so) trains encoder, RSSM and
-decoder only. The discriminator's trains the
-discriminator only. The actor's trains the policy only, through the reward (discriminator and every ensemble
-member), the critics, the GRU, the chosen members and earlier actions, all of them frozen. The critics' loss
-trains the critics only; their inputs and targets are constants.
+decoder only. The discriminator's trains the discriminator only. The actor's trains the policy only, through the
+reward (discriminator and every ensemble member), the critics, the GRU, the chosen members and earlier actions, all
+of them frozen. The critics' loss trains the critics only; their inputs and targets are constants.
 """
 
 from __future__ import annotations
@@ -360,8 +359,7 @@ class Policy:
     """An agent acting in one environment: the filtered latent state and the last action.
 
     ``sample`` draws actions from the policy, ``explore`` adds exploration noise to them; otherwise its mean action
-    is taken.
-    Random numbers come from ``generator``, never from the agent's own, so that acting leaves learning as it was.
+    is taken. Random numbers come from ``generator``, never from the agent's own: acting leaves learning as it was.
     """
 
     def __init__(self, agent: Agent, sample: bool, generator: torch.Generator, explore: bool = False) -> None:

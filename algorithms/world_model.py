@@ -38,13 +38,13 @@ class WorldModel(nn.Module):
         self.background: Tensor
         self.register_buffer("background", torch.zeros(CHANNELS, image_size // 2, image_size // 2))
 
-    def center(self, frames: Tensor) -> None:
-        """Take the mean of folded uint8 frames (N, S/2, S/2, 12) as the background.
+    def center(self, frame: Tensor) -> None:
+        """Take a mean folded frame (S/2, S/2, 12), 0 to 255 in float64, as the background.
 
         With ``center_frames`` the networks see and draw differences to it: a fixed camera shows the same scene
         over and over, and learning to draw that would come first, what moves long after.
         """
-        self.background.copy_(scale(frames).mean(0))
+        self.background.copy_(scale(frame))
 
     def observe(self, frames: Tensor, actions: Tensor, generator: torch.Generator) -> Posterior:
         """Filter folded uint8 frames (T, B, S/2, S/2, 12); ``actions[t]`` (T, B, A) led to ``frames[t]``."""

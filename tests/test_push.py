@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import gymnasium
 import numpy as np
 import pytest
@@ -186,3 +189,17 @@ def test_action_that_is_not_two_finite_numbers_is_refused(env, action):
     env.begin(0)
     with pytest.raises(ValueError, match="2 finite numbers"):
         env.advance(action)
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import ailft_bench, gymnasium",
+        "import gymnasium, ailft_bench",
+        "import ailft_bench, importlib.util; importlib.util.find_spec('gymnasium'); import gymnasium",
+    ],
+)
+def test_environments_are_registered_whatever_is_imported_first(imports: str) -> None:
+    program = f"{imports}; print('ailft/Push-v0' in gymnasium.registry)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"]

@@ -48,7 +48,7 @@ PARTITIONS = {
     "study": "Nodes=n8",
     "closed": "Nodes=n1 State=DOWN",
 }
-PATIENCE_S = 400
+PATIENCE_S = 1200
 
 
 class Stage:

@@ -49,7 +49,7 @@ def test_centred_model_sees_and_draws_differences_to_the_background() -> None:
     batch = moving_squares(4, 10, seed=1)
     agents = [Agent(replace(SMALL, center_frames=centered), 64, 1, seed=0) for centered in (True, False)]
     centered, plain = (agent.model for agent in agents)
-    centered.center(batch.frames.flatten(0, 1))
+    centered.center(batch.frames.flatten(0, 1).double().mean(0))
     mean = scale(batch.frames).mean((0, 1))
     torch.testing.assert_close(centered.background, mean)
 
@@ -74,7 +74,7 @@ def test_centred_model_sees_and_draws_differences_to_the_background() -> None:
 def test_background_travels_with_the_networks() -> None:
     batch = moving_squares(2, 5, seed=1)
     agent, other = (Agent(replace(SMALL, center_frames=True), 64, 1, seed) for seed in (0, 1))
-    agent.model.center(batch.frames.flatten(0, 1))
+    agent.model.center(batch.frames.flatten(0, 1).double().mean(0))
     other.load_networks(agent.state_dict())
     torch.testing.assert_close(other.model.background, agent.model.background)
     assert other.model.background.std() > 0

@@ -50,12 +50,17 @@ class _Gymnasium:
     def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name != "gymnasium":
             return None
+        position = sys.meta_path.index(self)
         sys.meta_path.remove(self)
-        spec = find_spec(name)
+        try:
+            spec = find_spec(name)
+        finally:  # whoever only asks whether gymnasium is there does not import it yet
+            sys.meta_path.insert(position, self)
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
             def execute_and_register(module: ModuleType) -> None:
+                sys.meta_path.remove(self)
                 execute(module)
                 register_environments()
 
