@@ -71,7 +71,7 @@ def tune(
     from ailft_bench.tuning import plan as plans
     from ailft_bench.tuning import summary
     from ailft_bench.tuning.protocol import Protocol, Stopped
-    from ailft_bench.tuning.study import Study, masked
+    from ailft_bench.tuning.study import Study, journal_errors, masked
 
     wanted = objectives.parse(objective, max_cost)
     loaded = suite_file.load(suite, set_ or [], try_environments=True)
@@ -99,10 +99,11 @@ def tune(
         summary.show_cost(out, plan, results, where.width(memory))
         return
     opened = Study.open(results, plan, storage)
-    try:
-        outcome = Protocol(out, opened, where, memory).play()
-    except Stopped as stopped:
-        summary.show_stopped(out)
-        raise typer.Exit(stopped.code) from stopped
-    summary.show(out, opened, outcome)
+    with journal_errors(opened.folder / plans.JOURNAL):
+        try:
+            outcome = Protocol(out, opened, where, memory).play()
+        except Stopped as stopped:
+            summary.show_stopped(out)
+            raise typer.Exit(stopped.code) from stopped
+        summary.show(out, opened, outcome)
     raise typer.Exit(launch.EXIT_DONE if outcome.complete else launch.EXIT_FAILED)

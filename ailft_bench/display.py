@@ -27,11 +27,11 @@ def cell_name(spec: RunSpec) -> str:
     return f"{spec.label} seed {spec.seed}"
 
 
-def show_plan(out: Console, states: Mapping[str, str], specs: Sequence[RunSpec]) -> None:
-    """Print every cell with its state (by run id)."""
+def show_plan(out: Console, specs: Sequence[RunSpec], results: Path, states: Mapping[Path, str]) -> None:
+    """Print every cell with its state (by its directory)."""
     table = Table("algorithm", "variant", "seed", "run", "state", box=None, pad_edge=False)
     for spec in specs:
-        state = states[spec.run_id]
+        state = states[spec.directory(results)]
         style = STYLES[state]
         table.add_row(spec.algorithm, spec.variant, str(spec.seed), spec.run_id, f"[{style}]{state}[/]")
     out.print(table)

@@ -42,16 +42,16 @@ def choose_scale(suite: Suite, wanted: str | None, has_gpu: bool) -> str:
     return scale
 
 
-def plan(specs: Sequence[RunSpec], results: Path, queued: Mapping[Path, Job]) -> dict[str, str]:
-    """Return the state of each cell by run id: missing, waiting, queued, running, failed or done.
+def plan(specs: Sequence[RunSpec], results: Path, queued: Mapping[Path, Job]) -> dict[Path, str]:
+    """Return the state of each cell by its directory: missing, waiting, queued, running, failed or done.
 
-    ``queued`` are the cells that have a live SLURM job.
+    Not by run id, which two labels of the same science share. ``queued`` are the cells that have a live SLURM job.
     """
-    states: dict[str, str] = {}
+    states: dict[Path, str] = {}
     for spec in specs:
         path = spec.directory(results)
         state = RunDirectory(path).state if (path / "run.json").exists() else "missing"
-        states[spec.run_id] = "queued" if path in queued and state not in ("done", "running") else state
+        states[path] = "queued" if path in queued and state not in ("done", "running") else state
     return states
 
 
@@ -69,8 +69,8 @@ def announce(out: Console, suite: Suite, scale: str) -> None:
 def dry_run(out: Console, suite: Suite, specs: Sequence[RunSpec], results: Path, executor: Executor) -> None:
     """Print the cells and an estimate of time and disk. Writes nothing."""
     states = plan(specs, results, _queued(out, results, executor))
-    display.show_plan(out, states, specs)
-    missing = [spec for spec in specs if states[spec.run_id] not in _TAKEN]
+    display.show_plan(out, specs, results, states)
+    missing = [spec for spec in specs if states[spec.directory(results)] not in _TAKEN]
     if not missing:
         out.print("nothing to do")
         return
@@ -108,20 +108,21 @@ def work(
     """
     queued = _queued(out, results, executor)
     states = plan(specs, results, queued)
-    for spec in specs:
-        if states[spec.run_id] == "done":
-            RunDirectory(spec.directory(results)).tidy_up()
+    for path, state in states.items():
+        if state == "done":
+            RunDirectory(path).tidy_up()
     if all(state == "done" for state in states.values()):
         return {}
     _check_writable(results)
     stamp = {"provenance": provenance.collect(), "created": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
     configure_gl()
     # Before any run directory is made: a cell that cannot start leaves nothing behind.
-    _provide_demonstrations(out, [spec for spec in specs if states[spec.run_id] not in _TAKEN], results)
+    _provide_demonstrations(out, [spec for spec in specs if states[spec.directory(results)] not in _TAKEN], results)
     endings: dict[Path, Ending] = {}
     cells: dict[Path, RunSpec] = {}
     for spec in specs:
-        path, state = spec.directory(results), states[spec.run_id]
+        path = spec.directory(results)
+        state = states[path]
         if state not in _TAKEN:
             cells[RunDirectory.create(results, spec.model_copy(update=stamp)).path] = spec
         elif path in queued and executor.adopts_jobs:

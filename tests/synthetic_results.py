@@ -27,6 +27,7 @@ class SyntheticRun:
     suite: str = "kitchen"
     scale: str = "cpu"
     variant: str = "default"
+    method: str | None = None
     env_steps: int = 400
     agent: Mapping[str, Any] | None = None
     created: str = "2026-11-01T00:00:00"
@@ -48,7 +49,7 @@ class SyntheticRun:
             scale=self.scale,
             algorithm=self.algorithm,
             variant=self.variant,
-            method=self.algorithm,
+            method=self.method or self.algorithm,
             seed=self.seed,
             environment=dict(self.environment),
             demonstrations=dict(self.demonstrations),

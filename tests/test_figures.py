@@ -98,6 +98,7 @@ def test_method_without_environment_steps_is_a_level_of_its_finished_runs(folder
     assert (final["value"], final["runs"]) == (0.5, 2)
     assert (final["low"], final["high"]) == (0, 1)
     assert np.isnan(final["env_step"])
+    assert "bc: no environment steps, drawn as a level" in caption(folder, "learning")
     assert select(table, "bc", "mean").empty
 
 

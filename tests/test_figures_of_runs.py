@@ -3,6 +3,7 @@
 import matplotlib
 import numpy as np
 import pytest
+from PIL import Image
 from synthetic_results import SyntheticRun, evaluation, write_all
 
 from ailft_bench.figures import estimates, is_drawn, load, style, summaries, theory
@@ -102,6 +103,50 @@ def test_sensitivity_groups_what_differs_in_one_setting_alone(tmp_path):
     members = points[points["setting"] == "ensemble_size"]
     assert members.set_index("x")["value"].to_dict() == {3: 4, 7: 2}
     assert set(table["setting"]) == {"alpha", "ensemble_size"}
+
+
+def two_lines(tmp_path):
+    """Entries of one method that differ in alpha, each with and without the cloning term."""
+    runs = []
+    for alpha in (0.0, 1.0, 10.0):
+        for variant, scale in (("default", 0.5), ("no_cloning", 0.0)):
+            agent = {"online": True, "alpha": alpha, "bc_scale": scale}
+            changes = {"method": "conservative", "variant": variant, "agent": agent}
+            score = 2 + scale * (alpha < 5)
+            runs += [run(f"alpha_{alpha:g}", seed, [0, score, score], **changes) for seed in (0, 1)]
+    return comparison_of(tmp_path, runs)
+
+
+def test_variants_of_entries_that_differ_in_a_setting_are_two_lines(tmp_path):
+    table = summaries.sensitivity_table(two_lines(tmp_path))
+    points = table[table["series"] == "final"]
+    lines = {name: own.set_index("x")["value"].to_dict() for name, own in points.groupby("group", sort=False)}
+    assert lines == {
+        "conservative, bc_scale 0.5": {0: 2.5, 1: 2.5, 10: 2},
+        "conservative, bc_scale 0": {0: 2, 1: 2, 10: 2},
+    }
+    assert list(lines) == ["conservative, bc_scale 0.5", "conservative, bc_scale 0"]
+
+
+def sensitivity_caption(comparison, folder):
+    return Image.open(estimates.sensitivity(comparison, folder)[0]).text["Description"]
+
+
+def test_only_default_of_a_line_is_marked_and_only_then_explained(tmp_path):
+    entries = two_lines(tmp_path / "entries")
+    assert not summaries.sensitivity_table(entries)["default"].any()
+    assert "filled square" not in sensitivity_caption(entries, tmp_path)
+
+    alphas = {"default": 3.0, "mild": 1.0, "strong": 9.0}
+    runs = [
+        run("conservative", seed, [0, 1], variant=variant, agent={"online": True, "alpha": alpha})
+        for variant, alpha in alphas.items()
+        for seed in (0, 1)
+    ]
+    variants = comparison_of(tmp_path / "variants", runs)
+    table = summaries.sensitivity_table(variants)
+    assert set(table.loc[table["default"], "x"]) == {3}
+    assert "filled square: the default" in sensitivity_caption(variants, tmp_path)
 
 
 def test_suite_without_baseline_variants_or_diagnostics_has_no_such_figures(tmp_path):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from specs import write_suite
+from specs import SUITE, write_suite
 
-from ailft_bench import cells, launch, suite_file
+from ailft_bench import cells, launch, status, suite_file
 from ailft_bench.durable import StorageError
 from ailft_bench.errors import UserError
 from ailft_bench.executors import Local
@@ -94,6 +94,30 @@ def test_failed_cell_is_in_the_table_and_tried_again(launcher: Launcher) -> None
     assert code == 0
     assert started == [broken.path]
     assert broken.state == "done"
+
+
+def test_equal_settings_under_two_names_are_two_cells(launcher: Launcher, tmp_path: Path) -> None:
+    text = SUITE.replace("  vmail: {}\n", "  again: {method: conservative}\n")
+    launcher.suite = suite_file.load(str(write_suite(tmp_path, text)))
+    both = [
+        spec for spec in cells.expand(launcher.suite, "smoke", seeds=[0]) if spec.label in ("conservative", "again")
+    ]
+    assert len(both) == 2
+    assert both[0].run_id == both[1].run_id
+    launcher.specs = both[:1]
+    launcher()
+    launcher.specs = both
+    shown = io.StringIO()
+    launch.dry_run(Console(file=shown, width=200), launcher.suite, both, launcher.results, Local(2))
+    assert "to do: 1 cells" in shown.getvalue()
+    assert [line.split()[-1] for line in shown.getvalue().splitlines()[1:3]] == ["done", "missing"]
+    code, text = launcher()
+    assert code == 0
+    assert "2 of 2 cells done" in text
+    found = status.collect(launcher.results)
+    assert {(cell.label, cell.state) for cell in found} == {("conservative", "done"), ("again", "done")}
+    absent = status.missing(launcher.suite, ["smoke"], found, "toy")
+    assert not {"conservative", "again"} & {cell.label for cell in absent if cell.seed == 0}
 
 
 def test_cell_of_another_process_is_left_to_it(launcher: Launcher) -> None:

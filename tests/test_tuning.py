@@ -124,6 +124,13 @@ def test_defaults_come_first_and_without_disagreement_second(tmp_path: Path) -> 
     assert make_plan(tmp_path, "lambda").first_settings == [{"lam": 0.95}]
 
 
+def test_alpha_zero_is_vmail_only_of_the_papers_method(tmp_path: Path) -> None:
+    assert make_plan(tmp_path).alpha_zero == "VMAIL"
+    assert make_plan(tmp_path, algorithm="k1").alpha_zero == "VMAIL"
+    write_suite(tmp_path, SUITE.replace("  vmail: {}", "  cmil: {}\n  vmail: {}"))
+    assert make_plan(tmp_path, algorithm="cmil").alpha_zero == "alpha = 0"
+
+
 def test_trial_differs_from_the_suite_in_its_settings_alone(tmp_path: Path) -> None:
     plan = make_plan(tmp_path, "alpha")
     own = plan.spec(plan.defaults, "default", 5)
@@ -211,6 +218,16 @@ def test_no_rival_before_a_quarter_of_the_trials() -> None:
     assert rival.number == 1
     assert ranking.loses_every_pair({0: {"final": 0.5}, 1: {"final": 0.9}}, rival.scores, "final")
     assert not ranking.loses_every_pair({0: {"final": 0.5}, 1: {"final": 1.0}}, rival.scores, "final")
+
+
+def test_setting_that_costs_too_much_is_no_rival() -> None:
+    objective = Objective(("final",), max_cost=1.0)
+    cheap = [trial(n, float(n), cost=1.0) for n in range(2)]
+    third = [trial(2, 9.0, cost=1.5), trial(3, 0.5, cost=0.0)]
+    assert ranking.rival([*cheap, third[0]], objective, 4) is None
+    rival = ranking.rival([*cheap, *third], objective, 4)
+    assert rival is not None
+    assert rival.number == 0
 
 
 def test_pruning_needs_seeds_to_save(tmp_path: Path) -> None:

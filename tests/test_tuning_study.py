@@ -14,10 +14,12 @@ import optuna
 import pandas as pd
 import pytest
 from rich.console import Console
-from specs import make_spec
+from specs import SUITE, make_spec, write_suite
 from studies import Quick, make_plan, play, score
+from typer.testing import CliRunner
 
-from ailft_bench import status
+from ailft_bench import executors, status
+from ailft_bench.cli import app
 from ailft_bench.errors import UserError
 from ailft_bench.figures import tuning as figures
 from ailft_bench.figures.parameter_axis import ParameterAxis
@@ -26,7 +28,7 @@ from ailft_bench.results import load_results, newest_suite
 from ailft_bench.store import RunDirectory, RunSpec, runs
 from ailft_bench.tuning import space, summary
 from ailft_bench.tuning.plan import BLOCKS
-from ailft_bench.tuning.protocol import Stopped
+from ailft_bench.tuning.protocol import Outcome, Stopped
 from ailft_bench.tuning.study import Study
 from ailft_bench.tuning.trials import Trials
 
@@ -64,11 +66,10 @@ def test_second_call_has_nothing_to_do_and_prints_the_same(tmp_path: Path) -> No
     study, first, _ = play(tmp_path, plan)
     _, second, text = play(tmp_path, plan, Quick(scored=lambda spec: pytest.fail("a finished run was started")))
     assert (second, text) == (first, "")
-    shown = io.StringIO()
-    summary.show(Console(file=shown, width=200), study, second)
-    assert "tune, 3 seeds" in shown.getvalue()
-    assert "selection bias of trial" in shown.getvalue()
-    assert f"optuna-dashboard {study.folder}/journal.log" in shown.getvalue()
+    printed = shown(study, second)
+    assert "tune, 3 seeds" in printed
+    assert "selection bias of trial" in printed
+    assert f"optuna-dashboard {study.folder}/journal.log" in printed
     sensitivity = pd.read_csv(study.folder / "figures" / f"{plan.name}-sensitivity.csv")
     assert sensitivity["alpha"].is_monotonic_increasing
     assert sensitivity["alpha"][0] == 0
@@ -94,7 +95,7 @@ def test_killed_process_is_replaced_by_another_on_the_same_study(tmp_path: Path)
     plan = make_plan(tmp_path)
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, str(Path(__file__).with_name("studies.py")), str(tmp_path)]
-    killed = subprocess.Popen([*command, "600"], env=environment)
+    killed = subprocess.Popen([*command, "3600"], env=environment)
     other: subprocess.Popen[bytes] | None = None
     root = Study(tmp_path / "results", plan, None).root("tune")
     try:
@@ -105,7 +106,7 @@ def test_killed_process_is_replaced_by_another_on_the_same_study(tmp_path: Path)
         until(lambda: sum(run.state == "done" for run in runs(root)) > 2)
         assert killed.poll() is None
         killed.kill()
-        assert other.wait(120) == 0
+        assert other.wait(600) == 0
     finally:
         for process in (killed, other):
             if process is not None:
@@ -122,7 +123,7 @@ def test_killed_process_is_replaced_by_another_on_the_same_study(tmp_path: Path)
     assert len(found) == len({run.spec.run_id for run in found}) == plan.trials * 3
 
 
-def until(condition: Callable[[], object], patience_s: float = 120) -> None:
+def until(condition: Callable[[], object], patience_s: float = 600) -> None:
     deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -262,6 +263,16 @@ def test_same_settings_share_their_runs(tmp_path: Path) -> None:
     assert len(outcome.candidates) == 2
 
 
+def test_equal_numbers_are_one_setting_however_written(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, "alpha:int[1,4]", trials=10)
+    study, outcome, _ = play(tmp_path, plan)
+    again = [trial for trial in outcome.trials[1:] if trial.settings["alpha"] == 3]
+    assert again
+    assert {trial.variant for trial in again} == {"default"}
+    found = [run.spec.run_id for run in runs(study.root("tune"))]
+    assert len(found) == len(set(found)) == 3 * len({trial.settings["alpha"] for trial in outcome.trials})
+
+
 def test_settings_too_expensive_are_not_chosen(tmp_path: Path) -> None:
     plan = make_plan(tmp_path, "alpha:log[0.01,30]", trials=8, max_cost=0.5)
     study, outcome, _ = play(tmp_path, plan)
@@ -269,6 +280,27 @@ def test_settings_too_expensive_are_not_chosen(tmp_path: Path) -> None:
     assert outcome.settings(chosen)["alpha"] <= 0.5
     trial = study.optuna().get_trials()[0]
     assert trial.constraints == {"cost": 2.5}
+
+
+def shown(study: Study, outcome: Outcome) -> str:
+    text = io.StringIO()
+    summary.show(Console(file=text, width=200), study, outcome)
+    return text.getvalue()
+
+
+def test_nothing_within_the_allowed_cost_is_said(tmp_path: Path) -> None:
+    allowed, forbidden = (tmp_path / name for name in ("allowed", "forbidden"))
+    words = "is not within --max-cost"
+    for folder, texts, max_cost in ((allowed, ["alpha"], 0.5), (forbidden, ["lambda"], 2.5)):
+        folder.mkdir()
+        study, outcome, _ = play(folder, make_plan(folder, *texts, trials=4, max_cost=max_cost))
+        (chosen,) = outcome.chosen
+        expected = (
+            f"trial {chosen} {words} 2.5: 3 violating steps an episode on the report seeds; on the tuning seeds no "
+            "setting was within it\n"
+        )
+        printed = shown(study, outcome)
+        assert (words in printed) == (expected in printed) == (folder == forbidden)
 
 
 def test_two_objectives_choose_a_front(tmp_path: Path) -> None:
@@ -293,6 +325,53 @@ def test_pruning_compares_pairs_and_spares_half_of_the_seeds(tmp_path: Path) -> 
         assert trial.number not in outcome.candidates
     assert study.optuna().get_trials()[pruned[0].number].state == optuna.trial.TrialState.PRUNED
     assert len(list(runs(study.root("tune")))) == 4 * 12 - 2 * len(pruned)
+
+
+@pytest.mark.parametrize("max_cost", [400.0, 0.01])
+def test_pruning_looks_at_the_cost_first(tmp_path: Path, max_cost: float) -> None:
+    plan = make_plan(tmp_path, "alpha:log[0.5,300]", trials=12, prune=True, seeds=4, name="pruned", max_cost=max_cost)
+    study, outcome, _ = play(tmp_path, plan, Quick(jobs=1))
+    pruned = [trial for trial in outcome.trials if trial.state == "pruned"]
+    assert bool(pruned) == (max_cost == 400)  # only alpha = 0 is feasible in the other
+    told = study.optuna().get_trials()
+    assert [t.constraints for t in told] == [{"cost": t.settings["alpha"] - max_cost} for t in outcome.trials]
+
+
+@pytest.mark.parametrize(
+    ("texts", "settings"),
+    [
+        (["horizon:choice[4,5]"], {}),
+        (["kl_balance:choice[0.8,null]", "horizon:choice[4,5]"], {}),
+        (["imagination_starts:int[50,300]"], {"imagination_starts": "null"}),
+        (["imagination_starts:log[50,300]", "alpha"], {"imagination_starts": "null"}),
+    ],
+)
+def test_suites_own_settings_may_lie_outside_of_the_ranges(
+    tmp_path: Path, texts: list[str], settings: dict[str, str]
+) -> None:
+    added = "".join(f", {key}: {value}" for key, value in settings.items())
+    write_suite(tmp_path, SUITE.replace("settings: {discount: 0.98", "settings: {discount: 0.98" + added))
+    plan = make_plan(tmp_path, *texts, trials=8)
+    study, outcome, _ = play(tmp_path, plan)
+    assert outcome.trials[0].settings == plan.defaults
+    assert not all(parameter.contains(plan.defaults[parameter.name]) for parameter in plan.parameters)
+    assert f"{plan.name}-slice.png" in shown(study, outcome).replace("\n", "")
+
+
+def test_values_outside_of_the_choices_stand_right_of_them_and_null_among_them() -> None:
+    axis = ParameterAxis(space.parse("horizon", "choice[4,5]", "here"), pd.Series([3, 5, 4]))
+    assert list(axis.places(pd.Series([3, 5, 4]))) == [2, 1, 0]
+    assert axis.limits == (-0.5, 2.5)
+    values = pd.Series([0.8, None])
+    assert list(ParameterAxis(space.parse("kl_balance", "choice[null,0.8]", "here"), values).places(values)) == [1, 0]
+
+
+def test_null_has_no_place_among_numbers() -> None:
+    values = pd.Series([None, 50, 300])
+    axis = ParameterAxis(space.parse("imagination_starts", "int[50,300]", "here"), values)
+    assert axis.limits == (40, 310)
+    assert list(axis.inside) == [False, True, True]
+    assert axis.places(values) == pytest.approx([float("nan"), 50, 300], nan_ok=True)
 
 
 def test_every_figure_lies_beside_its_table(tmp_path: Path) -> None:
@@ -348,6 +427,22 @@ def test_damaged_journal_names_the_line(tmp_path: Path) -> None:
     journal.write_text("".join([*lines[:3], "garbage\n", *lines[3:]]))
     with pytest.raises(UserError, match=r"journal.log, line 4: not valid JSON"):
         play(tmp_path, plan)
+
+
+def test_journal_damaged_while_it_is_used_names_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = tmp_path / "results" / "tuning" / "toy-smoke-alpha" / "journal.log"
+
+    def damaging(spec: RunSpec) -> float:
+        with journal.open("a") as file:
+            file.write("garbage\n")
+        return score(spec)
+
+    monkeypatch.setattr(executors, "choose", lambda *arguments: Quick(scored=damaging))
+    command = ["tune", "alpha", "--suite", str(write_suite(tmp_path)), "--scale", "smoke", "--objective", "final"]
+    ended = CliRunner().invoke(app, [*command, "--results", str(tmp_path / "results")])
+    assert ended.exit_code == 2
+    assert "journal.log, line" in ended.stderr
+    assert "not valid JSON: the file system lost a write" in ended.stderr
 
 
 def test_plan_on_disk_is_the_plan(tmp_path: Path) -> None:

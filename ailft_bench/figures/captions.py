@@ -14,8 +14,8 @@ _LINES = (
 def curve_caption(comparison: Comparison) -> str:
     """Return the caption of a figure of evaluations against environment steps."""
     offline = _offline(comparison)
-    dashed = [f"Dash-dotted: {offline}, final evaluation, no environment steps."] if offline else []
-    parts = [_subject(comparison), _evaluation(comparison), _LINES, *dashed]
+    level = f"{offline}: no environment steps, drawn as a level (dash-dotted) of the final evaluations."
+    parts = [_subject(comparison), _evaluation(comparison), _LINES, *([level] if offline else [])]
     return " ".join([*parts, f"Bands: {_interval(comparison)}, pointwise.", *_missing(comparison)])
 
 

@@ -5,6 +5,7 @@ Sample efficiency, probability of improvement, performance profiles, stability a
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -138,21 +139,22 @@ def sensitivity(comparison: Comparison, out_dir: Path) -> list[Path]:
     if table.empty:
         return []
     settings = [name for name in _SETTINGS if name in set(table["setting"])]
+    square = "; filled square: the default" if table["default"].any() else ""
     caption = estimate_caption(
-        comparison, "Final evaluation of finished runs that differ in one setting alone; filled square: the default."
+        comparison, f"Final evaluation of finished runs that differ in one setting alone{square}."
     )
     figure = style.new_figure(comparison, caption, [], 1.5 * len(settings))
     for axes, setting in zip(figure.subplots(len(settings), squeeze=False).ravel(), settings, strict=True):
         panel = table[table["setting"] == setting]
         values = sorted(panel["x"].unique())
+        colours = _group_colours(panel)
         for group, own in panel.groupby("group", sort=False):
-            colour = style.cell_colours([Cell(str(group), "default")])[Cell(str(group), "default")]
+            colour = colours[str(group)]
             points = own[own["series"] == "final"]
             x = [values.index(value) for value in points["x"]]
-            axes.plot(x, points["value"], color=colour, linewidth=1, zorder=2, label=group)
+            axes.plot(x, points["value"], color=colour, linewidth=1, zorder=2, label=textwrap.fill(str(group), 44))
             axes.vlines(x, points["low"], points["high"], color=colour, linewidth=1, zorder=2)
-            default = points["variant"] == "default"
-            for kept, marker in ((default, "s"), (~default, "o")):
+            for kept, marker in ((points["default"], "s"), (~points["default"], "o")):
                 at = [place for place, keep in zip(x, kept, strict=True) if keep]
                 axes.plot(at, points.loc[kept, "value"], marker, color=colour, markersize=4, zorder=3)
             dots = own[own["series"] == "seed"]
@@ -184,6 +186,17 @@ def draw_estimates(
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="0.9", linewidth=0.5)
     axes.set_axisbelow(True)
+
+
+def _group_colours(panel: pd.DataFrame) -> dict[str, str]:
+    """Return a colour for each group of a panel: the first of a method has the method's own, others a shade of it."""
+    groups = panel.drop_duplicates("group")
+    later = groups["method"].duplicated()
+    cells = [
+        Cell(method, group if shaded else "default")
+        for method, group, shaded in zip(groups["method"], groups["group"], later, strict=True)
+    ]
+    return dict(zip(groups["group"], style.cell_colours(cells).values(), strict=True))
 
 
 def _draw_steps(axes: Axes, table: pd.DataFrame, comparison: Comparison, x: str) -> None:

@@ -153,8 +153,9 @@ def stability_table(comparison: Comparison) -> pd.DataFrame:
 def sensitivity_table(comparison: Comparison) -> pd.DataFrame:
     """Return final sub-tasks completed by the value of each setting that some cells differ in alone.
 
-    Columns besides those of all figures: ``setting``, ``group`` (the cells that are equal otherwise, named
-    by the first of them) and ``x`` (the setting's value).
+    Columns besides those of all figures: ``setting``, ``group`` (the cells that are equal otherwise, named by
+    the method of the first and by what sets them apart from other groups of it), ``method``, ``x`` (the
+    setting's value) and ``default`` (whether this cell, and none else of its group, is a default variant).
     """
     tables = []
     specs = {cell: spec for cell in comparison.cells if (spec := comparison.spec_of(cell)) is not None}
@@ -164,15 +165,16 @@ def sensitivity_table(comparison: Comparison) -> pd.DataFrame:
             value = _setting(spec, setting)
             if isinstance(value, int | float):
                 # The same configuration under two names is one point.
-                groups.setdefault(_all_but(spec, setting), {}).setdefault(float(value), cell)
-        for members in groups.values():
-            if len(members) < 2:
-                continue
-            name = next(iter(members.values())).algorithm
+                groups.setdefault(repr(_all_but(spec, setting)), {}).setdefault(float(value), cell)
+        drawn = [members for members in groups.values() if len(members) > 1]
+        heads = [specs[next(iter(members.values()))] for members in drawn]
+        for members, head, name in zip(drawn, heads, _group_names(heads, setting), strict=True):
+            defaults = [cell for cell in members.values() if cell.variant == "default"]
             for value, cell in sorted(members.items()):
                 final = comparison.final_rows(cell, "tasks_completed").set_index("seed")["value"]
                 table = estimate_table(comparison, "tasks_completed", cell, final)
-                tables.append(table.assign(setting=setting, group=name, x=value))
+                table = table.assign(setting=setting, group=name, method=head.method, x=value)
+                tables.append(table.assign(default=defaults == [cell]))
     filled = [table for table in tables if not table.empty]
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
 
@@ -222,10 +224,26 @@ def _setting(spec: RunSpec, name: str) -> object:
     return spec.demonstrations.get("episodes") if name == "episodes" else spec.agent.get(name)
 
 
-def _all_but(spec: RunSpec, name: str) -> str:
-    """Return everything that makes the science of ``spec``, but for its seed and one setting."""
-    agent = {key: value for key, value in spec.agent.items() if key != name}
-    demonstrations: Sequence[object] = [
-        spec.demonstrations.get(key) for key in (("source", "seed") if name == "episodes" else ("checksum",))
-    ]
-    return repr([sorted(agent.items()), demonstrations, spec.environment, spec.env_steps, spec.evaluation])
+def _all_but(spec: RunSpec, name: str) -> dict[str, object]:
+    """Return everything that makes the science of ``spec``, but for its seed, its method and one setting."""
+    kept = ("source", "seed") if name == "episodes" else ("checksum",)
+    science = {key: value for key, value in spec.agent.items() if key != name} | {"env_steps": spec.env_steps}
+    science |= {f"demonstrations' {key}": spec.demonstrations.get(key) for key in kept}
+    science |= {f"environment's {key}": value for key, value in spec.environment.items()}
+    science |= {f"evaluation's {key}": value for key, value in spec.evaluation.items()}
+    return dict(sorted(science.items()))
+
+
+def _group_names(heads: Sequence[RunSpec], setting: str) -> list[str]:
+    """Return a name for the group of each of ``heads``: no two of them have one."""
+    sciences = [_all_but(head, setting) for head in heads]
+    names = []
+    for head, science in zip(heads, sciences, strict=True):
+        others = [other for rival, other in zip(heads, sciences, strict=True) if rival.method == head.method]
+        apart = [key for key in science if any(other.get(key) != science[key] for other in others)]
+        names.append(", ".join([head.method, *(f"{key} {_text(science[key])}" for key in apart)]))
+    return names
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

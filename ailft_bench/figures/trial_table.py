@@ -47,11 +47,11 @@ def trial_table(plan: Plan, outcome: Outcome) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def roles(table: pd.DataFrame, outcome: Outcome) -> dict[str, np.ndarray]:
-    """Return the rows of the default, of alpha = 0 (VMAIL) and of what was chosen, where there are such."""
+def roles(plan: Plan, table: pd.DataFrame, outcome: Outcome) -> dict[str, np.ndarray]:
+    """Return the rows of the default, of ``Plan.alpha_zero`` and of what was chosen, where there are such."""
     found = {
         "default": table["variant"] == "default",
-        "VMAIL": table["alpha"] == 0 if "alpha" in table else table["trial"] < 0,
+        plan.alpha_zero: table["alpha"] == 0 if "alpha" in table else table["trial"] < 0,
         "chosen": table["trial"].isin(outcome.chosen),
     }
     return {name: np.flatnonzero(rows) for name, rows in found.items() if rows.any()}

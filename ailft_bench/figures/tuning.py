@@ -43,6 +43,7 @@ _LABELS = {
 _MARKS: dict[str, tuple[str, str, str, float]] = {
     "default": ("the suite's own", "s", _COLOUR, 6),
     "VMAIL": ("VMAIL (alpha = 0)", "D", style.COLOURS["vmail"], 6),
+    "alpha = 0": ("alpha = 0", "D", "0.3", 6),
     "chosen": ("chosen on new seeds", "*", style.COLOURS["cmil"], 10),
 }
 _SEEDS: dict[str, Any] = {
@@ -197,7 +198,7 @@ class _Drawing:
         x, y = across.places(table[first.name]), up.places(table[second.name])
         dots = axes.scatter(x, y, c=table["value"], cmap="viridis", s=34, linewidths=0)
         figure.colorbar(dots, ax=axes, label=self._score, shrink=0.9)
-        for name, rows in roles(table, self.outcome).items():
+        for name, rows in roles(self.plan, table, self.outcome).items():
             _, marker, colour, _ = _MARKS[name]
             outline: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": 1.2}
             axes.plot(x[rows], y[rows], marker, markersize=9, **outline)
@@ -237,12 +238,12 @@ class _Drawing:
 
     def _marks(self, axes: Axes, x: np.ndarray, table: pd.DataFrame) -> None:
         edge: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.5}
-        for name, rows in roles(table, self.outcome).items():
+        for name, rows in roles(self.plan, table, self.outcome).items():
             _, marker, colour, size = _MARKS[name]
             axes.plot(x[rows], table["value"].to_numpy()[rows], marker, color=colour, markersize=size, zorder=4, **edge)
 
     def _figure(self, caption: str, panel_height: float) -> Figure:
-        marks = [_MARKS[name] for name in roles(self.table, self.outcome)]
+        marks = [_MARKS[name] for name in roles(self.plan, self.table, self.outcome)]
         handles = [Line2D([], [], linestyle="", marker=m, color=colour, label=label) for label, m, colour, _ in marks]
         return style.new_figure(self.plan.cell, caption, handles, panel_height)
 

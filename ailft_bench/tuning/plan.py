@@ -91,9 +91,14 @@ class Plan(BaseModel):
 
     @property
     def first_settings(self) -> list[Settings]:
-        """What is tried before anything is drawn: the defaults, and alpha = 0, which is VMAIL."""
+        """What is tried before anything is drawn: the defaults, and alpha = 0."""
         without = {**self.defaults, "alpha": 0.0}
         return [self.defaults, without] if self.defaults.get("alpha") else [self.defaults]
+
+    @property
+    def alpha_zero(self) -> str:
+        """What settings with alpha = 0 are called: of the paper's method, and of no other, it makes VMAIL."""
+        return "VMAIL" if self.cell.method == "conservative" else "alpha = 0"
 
     def spec(self, settings: Mapping[str, Any], variant: str, seed: int) -> RunSpec:
         """Return the run of ``settings`` on ``seed``.

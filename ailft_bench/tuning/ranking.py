@@ -45,6 +45,11 @@ def merit(scores: Scores, objective: Objective) -> tuple[float, float]:
     return -max(0.0, objective.violation(means)), means[objective.primary]
 
 
+def feasible(scores: Scores, objective: Objective) -> bool:
+    """Whether settings cost no more than is allowed."""
+    return merit(scores, objective)[0] == 0
+
+
 def pareto_front(scores: Mapping[int, Scores], objective: Objective) -> set[int]:
     """Return the settings than which no other is as good in both objectives and better in one."""
     signs = [-1.0 if name == "cost" else 1.0 for name in objective.names]
@@ -63,11 +68,12 @@ def rival(finished: Sequence[Trial], objective: Objective, budget: int) -> Trial
     """Return the trial that others must not lose to on every seed: the last one that would be run again.
 
     None as long as less than ``PRUNE_AFTER_TRIALS`` of the ``budget``, or fewer than would be run again, have
-    finished: an early lead is luck.
+    finished: an early lead is luck. None too where that one costs more than is allowed: whatever is feasible goes
+    before it, and a score decides nothing.
     """
     best = candidates(finished, objective)
     enough = sum(trial.state == "done" for trial in finished) >= PRUNE_AFTER_TRIALS * budget
-    return best[-1] if enough and len(best) == CANDIDATES else None
+    return best[-1] if enough and len(best) == CANDIDATES and feasible(best[-1].scores, objective) else None
 
 
 def loses_every_pair(scores: Scores, other: Scores, measure: str) -> bool:

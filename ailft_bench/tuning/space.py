@@ -25,7 +25,7 @@ Kind = Literal["float", "int", "log", "choice"]
 
 #: Names that the paper uses for settings that Python cannot call so.
 ALIASES = {"lambda": "lam"}
-#: Where neither the command nor the suite says anything. The published values are 3 and 0.95.
+#: Where neither the command nor the suite says anything. Defaults at scale paper: 3 (ours) and 0.95.
 BUILT_IN = {"alpha": "log[0.1,30]", "lam": "float[0.7,1]"}
 
 _KINDS = typing.get_args(Kind)

@@ -74,6 +74,7 @@ def show(out: Console, study: Study, outcome: Outcome) -> None:
         _show_blocks(out, study, outcome, name)
     for number in outcome.chosen:
         _show_verdict(out, study, outcome, number)
+        _show_excess(out, study.plan, outcome, number)
     for path, reason in outcome.failed.items():
         out.print(f"failed: {path}: {reason}", markup=False)
     for path in figures.plot(plan, outcome, study.optuna(), study.folder / "figures"):
@@ -88,7 +89,7 @@ def _show_trials(out: Console, study: Study, outcome: Outcome) -> None:
     table = Table("trial", "settings", *measures, "seeds", "state", "", box=None, pad_edge=False)
     for trial in outcome.trials:
         note = {0: "the suite's own"}.get(trial.number, "")
-        note = note or ("VMAIL" if trial.settings.get("alpha") == 0 else "")
+        note = note or (study.plan.alpha_zero if trial.settings.get("alpha") == 0 else "")
         means = [tables.number(trial.mean(name)) if trial.scores else tables.MISSING for name in measures]
         row = [str(trial.number), describe(study, trial.settings), *means, str(len(trial.scores)), trial.state]
         table.add_row(*row, (note or trial.reason).replace("[", "\\["))
@@ -136,6 +137,20 @@ def _show_verdict(out: Console, study: Study, outcome: Outcome, number: int) -> 
     entry = f"algorithms.{plan.cell.algorithm}"
     values = " ".join(f"--set {entry}.{key}={written(value)}" for key, value in settings.items())
     out.print(f"to use trial {number}: {values}", markup=False)
+
+
+def _show_excess(out: Console, plan: Plan, outcome: Outcome, number: int) -> None:
+    """Say where a chosen setting costs more than is allowed, and whether any did not."""
+    scores, limit = outcome.report[number], plan.max_cost
+    if limit is None or not scores or ranking.feasible(scores, plan.objective):
+        return
+    done = [trial.scores for trial in outcome.trials if trial.state == "done"]
+    none = not any(ranking.feasible(own, plan.objective) for own in done)
+    out.print(
+        f"trial {number} is not within --max-cost {limit:g}: {mean(scores, 'cost'):.3g} violating steps an episode on "
+        "the report seeds" + ("; on the tuning seeds no setting was within it" if none else ""),
+        markup=False,
+    )
 
 
 def _estimate(scores: Scores, name: str, wanted: int) -> str:

@@ -96,10 +96,6 @@ class Trials:
             return
         with _unless_finished():
             self._note(claim, scores)
-            if objective.max_cost is not None:
-                with warnings.catch_warnings():  # that it is set already, by a process that died right after
-                    warnings.simplefilter("ignore")
-                    claim.handle.set_constraint("cost", objective.violation(means))
             self._study.optuna().tell(claim.number, [means[name] for name in objective.names], skip_if_finished=True)
 
     def prune(self, claim: Claim, scores: Scores, reason: str) -> None:
@@ -121,6 +117,11 @@ class Trials:
 
     def _note(self, claim: Claim, scores: Scores, reason: str = "") -> None:
         claim.handle.set_user_attr("scores", {str(seed): row for seed, row in scores.items()})
+        objective = self._plan.objective
+        if objective.max_cost is not None:
+            with warnings.catch_warnings():  # that it is set already, by a process that died right after
+                warnings.simplefilter("ignore")
+                claim.handle.set_constraint("cost", objective.violation({"cost": mean(scores, "cost")}))
         if reason:
             claim.handle.set_user_attr("reason", reason)
 
@@ -203,7 +204,12 @@ def _trials(frozen: list[optuna.trial.FrozenTrial], defaults: Mapping[str, Any])
 
 
 def _key(settings: Mapping[str, Any]) -> str:
-    return json.dumps(settings, sort_keys=True)
+    """Return what tells settings apart: 3 and 3.0 are one, 1 and true are not."""
+
+    def plain(value: Any) -> Any:
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
+    return json.dumps({name: plain(value) for name, value in settings.items()}, sort_keys=True)
 
 
 @contextmanager
