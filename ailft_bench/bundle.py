@@ -14,6 +14,7 @@ Layout::
 
 from __future__ import annotations
 
+import json
 import shutil
 import stat
 from collections.abc import Iterable, Mapping
@@ -29,6 +30,7 @@ from ailft_bench.store import RunDirectory, RunSpec, runs
 
 #: What a run's folder takes along: everything but checkpoints, replay and locks.
 _KEPT = ("run.json", "attempts.jsonl", "metrics.jsonl", "failed.json", "result.parquet", "done")
+_WITH_PROVENANCE = {"run.json", "attempts.jsonl", "failed.json"}
 _TABLES = {
     "comparison": tables.against_baseline,
     "control": tables.against_control,
@@ -66,7 +68,7 @@ def write_bundle(
             whole = results.runs[~results.runs["state"].isin(["missing", "damaged"])]
             for directory in whole["directory"]:
                 run = RunDirectory(Path(directory))
-                _copy(run.path, run.spec.directory(partial / "runs"))
+                _copy(run.path, run.spec.directory(partial / "runs"), _places(run))
             if suite_file is not None:
                 shutil.copyfile(suite_file, partial / "suite.yaml")
             specs = list(results.specs.values())
@@ -126,11 +128,26 @@ def _write_tables(comparison: Comparison, references: Mapping[str, Mapping[str, 
             write_bytes(folder / f"{stem}.tex", tables.to_latex(table).encode())
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, places: Mapping[str, str] | None = None) -> None:
     target.mkdir(parents=True)
     for name in _KEPT:
-        if (source / name).exists():
+        if not (source / name).exists():
+            continue
+        if places and name in _WITH_PROVENANCE:
+            text = (source / name).read_text(encoding="utf-8")
+            for place, stands_for in places.items():
+                text = text.replace(json.dumps(place)[1:-1], stands_for)
+            write_bytes(target / name, text.encode())
+        else:
             shutil.copyfile(source / name, target / name)
+
+
+def _places(run: RunDirectory) -> dict[str, str]:
+    """Return what stands in a bundle for the folders of the machine that made a run: they are nobody's business."""
+    provenance = [run.spec.provenance, *(attempt.provenance for attempt in run.attempts.read())]
+    directories = {str(found["directory"]) for found in provenance if found.get("directory")}
+    places = {str(run.path.resolve().parents[3]): "results"} | dict.fromkeys(directories - {"/"}, ".")
+    return dict(sorted(places.items(), key=lambda place: -len(place[0])))
 
 
 def _versions(specs: Iterable[RunSpec]) -> str:

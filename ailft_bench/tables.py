@@ -45,12 +45,12 @@ def headline(comparison: Comparison, references: Mapping[str, Mapping[str, float
         if incomplete:
             row["worst case"] = number(values.sum() / len(comparison.runs_of(cell)))
         row["success"] = _mean(comparison, "success", cell)
+        arrived = _arrived(comparison, cell)
         row |= {
             "average over training": _estimate(areas, cell),
-            f"steps to {level:g}": _estimate(delays, cell),
-            f"reached {level:g}": MISSING
-            if comparison.is_offline(cell)
-            else f"{_arrived(comparison, cell)}/{values.size}",
+            # The restricted mean of runs none of which arrived is the budget: no speed was measured.
+            f"steps to {level:g}": _estimate(delays, cell) if arrived else MISSING,
+            f"reached {level:g}": MISSING if comparison.is_offline(cell) else f"{arrived}/{values.size}",
             "lost again": _estimate(stability[stability["metric"] == "drawdown"], cell),
             f"unsteadiness in {summaries.PER_STEPS:,} steps": _estimate(
                 stability[stability["metric"] == "dispersion_across_time"], cell

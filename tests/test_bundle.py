@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 
@@ -8,6 +9,7 @@ from synthetic_results import SyntheticRun, evaluation, write_all
 from ailft_bench.bundle import import_bundle, write_bundle
 from ailft_bench.errors import UserError
 from ailft_bench.results import SCHEMA, load_results
+from ailft_bench.store import runs
 
 
 def run(algorithm, seed, **changes):
@@ -19,8 +21,8 @@ def run(algorithm, seed, **changes):
 def study(tmp_path_factory):
     """Results and their bundle: one run failed, one is missing."""
     folder = tmp_path_factory.mktemp("study")
-    runs = [run("conservative", seed) for seed in range(3)] + [run("vmail", 0), run("vmail", 1, state="failed")]
-    results = write_all(folder / "results", runs)
+    made = [run("conservative", seed) for seed in range(3)] + [run("vmail", 0), run("vmail", 1, state="failed")]
+    results = write_all(folder / "results", made)
     (folder / "suite.yaml").write_text("name: kitchen\n")
     return results, write_bundle(load_results(results), folder / "paper", suite_file=folder / "suite.yaml")
 
@@ -77,3 +79,17 @@ def test_smoke_runs_and_existing_directories_are_refused_and_nothing_is_left(stu
 def test_folder_that_is_no_bundle_is_refused(tmp_path):
     with pytest.raises(UserError, match="not a bundle"):
         import_bundle(tmp_path, tmp_path / "results")
+
+
+def test_bundle_tells_nothing_of_the_folders_of_its_machine(tmp_path):
+    results = write_all(tmp_path / "results", [run("conservative", 0)])
+    (made,) = runs(results)
+    record = json.loads((made.path / "run.json").read_text())
+    home = str(tmp_path / "home of somebody")
+    record["provenance"] = {"directory": home, "command": f"ailft-bench run {home}/my.yaml --results {results}"}
+    (made.path / "run.json").write_text(json.dumps(record))
+    bundle = write_bundle(load_results(results), tmp_path / "paper")
+    (copied,) = runs(bundle / "runs")
+    assert copied.spec.provenance["command"] == "ailft-bench run ./my.yaml --results results"
+    assert copied.spec.run_id == made.spec.run_id
+    assert all(str(tmp_path) not in path.read_text() for path in (bundle / "runs").rglob("*.json*"))

@@ -12,6 +12,7 @@ from ailft_bench.demos.recording import make_env
 from ailft_bench.evaluation import averages, evaluate
 from algorithms.agent import Agent
 from algorithms.config import PRESETS, AgentConfig
+from algorithms.frames import fold
 from algorithms.imagination import Rollout
 from algorithms.replay import Batch, Replay
 from algorithms.rssm import Latent, Posterior
@@ -60,11 +61,14 @@ def test_agent_improves_on_the_small_environment(tmp_path: Path) -> None:
     demonstrations = provide("ailft/Push-v0", arguments, "scripted", 10, 0, tmp_path / "demos")
     size = {"depth": 12, "deter": 128, "stoch": 24, "hidden": 128, "units": 128, "batch_size": 8, "sequence_length": 16}
     rates = {"model_lr": 1e-3, "actor_lr": 1e-3, "demo_batch_fraction": 1.0}
-    config = AgentConfig.from_settings(PRESETS["smoke"] | size | rates)
+    helps = {"center_frames": True, "free_nats": 3.0, "model_bc_scale": 10.0}
+    config = AgentConfig.from_settings(PRESETS["smoke"] | size | rates | helps)
     env, agent = make_env("ailft/Push-v0", arguments), Agent(config, 64, 2, seed=0)
     replay, rng = Replay(tmp_path / "replay", 1000, 64, 2), np.random.default_rng(0)
     for episode in demonstrations.episodes:
         replay.add_demonstration(episode.image, episode.action)
+    images = np.concatenate([episode.image for episode in demonstrations.episodes])
+    agent.model.center(torch.from_numpy(fold(images).mean(0)))
 
     def score() -> dict[str, float]:
         return averages(played.metrics for played in evaluate(agent, env, 10, 0, "test", sample=False))

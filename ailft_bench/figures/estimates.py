@@ -58,7 +58,7 @@ def sample_efficiency(comparison: Comparison, out_dir: Path) -> list[Path]:
     _draw_steps(bottom, reached, online, "env_step")
     style.label_steps(bottom, comparison.budget)
     bottom.set_ylim(-0.04, 1.04)
-    bottom.set_ylabel(f"reached {level:g} (share)")
+    bottom.set_ylabel("share of runs")
     table = pd.concat([table for table in (areas, arrivals) if not table.empty], ignore_index=True)
     return _save(figure, table, caption, comparison, out_dir, "efficiency")
 
