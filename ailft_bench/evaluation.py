@@ -12,7 +12,8 @@ import torch
 from ailft_bench.envs.base import ImitationEnv
 from ailft_bench.score import EpisodeScore
 from ailft_bench.seeding import branch_seed
-from algorithms.agent import Agent, Policy
+from algorithms.agent import Agent
+from algorithms.policy import Policy
 
 
 class Stopped(Exception):

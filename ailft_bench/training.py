@@ -26,10 +26,11 @@ from ailft_bench.evaluation import Stopped, averages, evaluate
 from ailft_bench.score import EpisodeScore
 from ailft_bench.seeding import branch, branch_seed
 from ailft_bench.store import RunDirectory
-from algorithms.agent import Agent, Policy
+from algorithms.agent import Agent
 from algorithms.config import AgentConfig
 from algorithms.diagnostics import calibration
 from algorithms.frames import fold
+from algorithms.policy import Policy
 from algorithms.precision import Precision
 from algorithms.replay import Replay
 

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from algorithms import objectives
-from algorithms.agent import Agent, Policy
+from algorithms.agent import Agent
 from algorithms.config import PRESETS, AgentConfig
 from algorithms.imagination import imagine
 from algorithms.methods import METHODS
+from algorithms.policy import Policy
 from algorithms.replay import Batch
 
 ACTIONS = 3

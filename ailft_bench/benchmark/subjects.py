@@ -19,8 +19,9 @@ from torch.nn import functional as F
 
 from ailft_bench.benchmark.plain import PlainAgent
 from ailft_bench.benchmark.updates import ACTIONS, IMAGE_SIZE, SETTINGS, batches, count_gflop, phases
-from algorithms.agent import Agent, Policy
+from algorithms.agent import Agent
 from algorithms.config import AgentConfig
+from algorithms.policy import Policy
 from algorithms.precision import Precision
 from algorithms.replay import Replay
 
