@@ -32,7 +32,7 @@ from algorithms.diagnostics import calibration
 from algorithms.frames import fold
 from algorithms.policy import Policy
 from algorithms.precision import Precision
-from algorithms.replay import Replay
+from algorithms.replay import Batch, Replay
 
 Phase = Literal["pretrain", "clone", "prefill", "online", "done"]
 
@@ -163,10 +163,8 @@ class Trainer:
     def _learn(self, adversarial: bool, bc_scale: float, train_actor: bool = True, lr_scale: float = 1.0) -> None:
         started = time.perf_counter()
         config = self.config
-        rows, length, own_only = config.batch_size, config.sequence_length, not config.demos_in_replay
-        expert_rows = config.expert_rows
-        batch = self._replay.sample(self._rng, rows, expert_rows, length, own_only)
-        expert = None if expert_rows else self._replay.sample(self._rng, rows, rows, length, own_only)
+        batch = self._sample(config.expert_rows)
+        expert = None if config.expert_rows else self._sample(config.batch_size)
         if adversarial:
             metrics = self.agent.update(batch, expert, train_actor)
         else:
@@ -174,6 +172,11 @@ class Trainer:
         for name, value in metrics.items():
             self._averages[name].append(value)
         self._averages["time/update_s"].append(time.perf_counter() - started)
+
+    def _sample(self, expert_rows: int) -> Batch:
+        config = self.config
+        rows, length, own_only = config.batch_size, config.sequence_length, not config.demos_in_replay
+        return self._replay.sample(self._rng, rows, expert_rows, length, own_only, config.prioritize_ends)
 
     def _interact(self) -> None:
         """Take one environment step with a sampled action."""

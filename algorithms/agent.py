@@ -167,7 +167,7 @@ class Agent:
             actions = batch.actions[:, rows]
         elif expert is not None:
             with torch.no_grad():
-                state = self.model.observe(expert.frames, expert.actions, self.generator).state
+                state = self.model.observe(expert.frames, expert.actions, self.generator, augment=True).state
             actions = expert.actions
         else:
             raise ValueError("a batch without expert rows needs an expert batch beside it")

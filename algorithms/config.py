@@ -47,6 +47,7 @@ class AgentConfig:
     kl_balance: float | None = 0.8  # None: one KL that trains posterior and prior alike (Dreamer v1)
     free_nats: float = 1.0
     center_frames: bool = False  # ours: networks see frames as differences to the demonstrations' mean frame
+    random_shift: int = 0  # ours: training sequences are moved by up to so many pixels, an even number
 
     # Batches. With demo_batch_fraction > 0 that share of each batch is expert sequences, and they serve as
     # the expert batch too; with 0 an expert batch of the same size is drawn beside the replay batch.
@@ -54,6 +55,7 @@ class AgentConfig:
     sequence_length: int = 50
     demo_batch_fraction: float = 0.0
     demos_in_replay: bool = True
+    prioritize_ends: bool = False  # ours: the first and last frames of an episode are drawn as often as the others
 
     # Discriminator (eq. 3). Its regulariser is not given by the paper: ours is a zero-centred penalty on the
     # input gradient; gp_param is VMAIL's, noise is that of the authors' later code.
@@ -136,6 +138,8 @@ class AgentConfig:
             )
         if self.model_bc_scale > 0 and self.demo_batch_fraction == 0:
             raise SettingError("model_bc_scale", self.model_bc_scale, "0 where demo_batch_fraction is 0")
+        if self.random_shift % 2:
+            raise SettingError("random_shift", self.random_shift, "an even number: frames are folded 2 x 2")
         if not self.online and self.pretrain_updates + self.bc_pretrain == 0:
             raise SettingError("bc_pretrain", 0, "at least 1 where online is false: nothing else would be learned")
 
@@ -176,7 +180,7 @@ _POSITIVE_INTEGERS = (
 _NONNEGATIVE = (
     "kl_scale free_nats disc_penalty disc_penalty_target disc_noise disc_action_scale alpha entropy bc_scale "
     "model_bc_scale model_lr disc_lr critic_lr actor_lr weight_decay pretrain_updates bc_pretrain prefill_steps "
-    "actor_frozen_updates exploration_noise"
+    "actor_frozen_updates exploration_noise random_shift"
 )
 _FRACTIONS = "kl_balance demo_batch_fraction target_tau discount lam"
 _POSITIVE = "pretrain_lr_scale min_std actor_min_std actor_init_std adam_eps grad_clip"
@@ -216,6 +220,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 12,
         "sequence_length": 20,
         "demo_batch_fraction": 0.5,
+        "prioritize_ends": True,
         "disc_pairs": 400,
         "disc_steps": 3,
         "disc_lr": 1e-3,

@@ -9,6 +9,7 @@ folded once, when they enter the replay.
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor
 
 CHANNELS = 12
@@ -27,3 +28,18 @@ def scale(frames: Tensor) -> Tensor:
     The memory stays channels last, the layout in which the convolutions are fastest.
     """
     return frames.movedim(-1, -3).float().div_(255).sub_(0.5)
+
+
+def shift(frames: Tensor, offsets: Tensor) -> Tensor:
+    """Move each sequence of scaled frames (T, B, C, h, w) by its offset (2, B), in rows and columns; zeros enter.
+
+    Example: an offset of (1, -2) moves what is seen down by one row and to the left by two columns.
+    """
+    images = frames.movedim(-3, -1)
+    _, rows, height, width, _ = images.shape
+    y = torch.arange(height, device=frames.device) - offsets[0][:, None]
+    x = torch.arange(width, device=frames.device) - offsets[1][:, None]
+    inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None, :]
+    y, x = y.clamp(0, height - 1)[:, :, None], x.clamp(0, width - 1)[:, None, :]
+    moved = images[:, torch.arange(rows, device=frames.device)[:, None, None], y, x]
+    return (moved * inside[..., None]).movedim(-1, -3)

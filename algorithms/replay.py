@@ -83,19 +83,30 @@ class Replay:
             self._starts.append(self._size)
         self._size += 1
 
-    def sample(self, rng: np.random.Generator, rows: int, expert_rows: int, length: int, own_only: bool) -> Batch:
+    def sample(
+        self,
+        rng: np.random.Generator,
+        rows: int,
+        expert_rows: int,
+        length: int,
+        own_only: bool,
+        prioritize_ends: bool = False,
+    ) -> Batch:
         """Draw ``rows`` sequences of ``length`` frames, uniform over start positions within each kind.
 
         The first ``expert_rows`` rows are demonstrations. The others are drawn from the whole log, or, with
-        ``own_only`` and as soon as there are enough, from the agent's own episodes alone.
+        ``own_only`` and as soon as there are enough, from the agent's own episodes alone. The first and last
+        frames of an episode lie in fewer sequences than those between: ``prioritize_ends`` lets start positions
+        reach half a sequence beyond both ends, and moves those sequences back into the episode.
 
         Raises:
             ValueError: if no episode is as long as ``length``.
         """
         own = self._demo_episodes if own_only and self._choices(self._demo_episodes, None, length)[1].any() else 0
-        spans = [self._draw(rng, expert_rows, length, 0, self._demo_episodes)] if expert_rows else []
+        beyond = length // 2 if prioritize_ends else 0
+        spans = [self._draw(rng, expert_rows, length, 0, self._demo_episodes, beyond)] if expert_rows else []
         if rows > expert_rows:
-            spans.append(self._draw(rng, rows - expert_rows, length, own, None))
+            spans.append(self._draw(rng, rows - expert_rows, length, own, None, beyond))
         starts = np.concatenate(spans)
         frames, actions = (
             np.stack([log.read(start, start + length) for start in starts], axis=1)
@@ -122,14 +133,18 @@ class Replay:
         bounds = np.array([*self._starts, self._size])[first : None if last is None else last + 1]
         return bounds[:-1], np.maximum(np.diff(bounds) - length + 1, 0)
 
-    def _draw(self, rng: np.random.Generator, rows: int, length: int, first: int, last: int | None) -> np.ndarray:
+    def _draw(
+        self, rng: np.random.Generator, rows: int, length: int, first: int, last: int | None, beyond: int
+    ) -> np.ndarray:
         begins, choices = self._choices(first, last, length)
-        cumulative = np.cumsum(choices)
         if not choices.any():
             raise ValueError(f"no episode has {length} frames: sequence_length is too large")
+        widened = np.where(choices > 0, choices + 2 * beyond, 0)
+        cumulative = np.cumsum(widened)
         draws = rng.integers(cumulative[-1], size=rows)
         episodes = np.searchsorted(cumulative, draws, side="right")
-        return begins[episodes] + draws - (cumulative - choices)[episodes]
+        offsets = draws - (cumulative - widened)[episodes] - beyond
+        return begins[episodes] + np.clip(offsets, 0, choices[episodes] - 1)
 
 
 class _Log:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from algorithms.config import AgentConfig
-from algorithms.frames import CHANNELS, scale
+from algorithms.frames import CHANNELS, scale, shift
 from algorithms.networks import Decoder, Encoder
 from algorithms.objectives import gaussian_kl
 from algorithms.rssm import RSSM, Latent, Posterior
@@ -22,7 +22,7 @@ class WorldModel(nn.Module):
 
     def __init__(self, config: AgentConfig, image_size: int, action_size: int) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.image_size = config, image_size
         self.encoder = Encoder(image_size, config.depth)
         self.rssm = RSSM(
             self.encoder.outputs,
@@ -46,17 +46,23 @@ class WorldModel(nn.Module):
         """
         self.background.copy_(scale(frame))
 
-    def observe(self, frames: Tensor, actions: Tensor, generator: torch.Generator) -> Posterior:
-        """Filter folded uint8 frames (T, B, S/2, S/2, 12); ``actions[t]`` (T, B, A) led to ``frames[t]``."""
-        return self.rssm.observe(self.encoder(self._scaled(frames)), actions, generator)
+    def observe(self, frames: Tensor, actions: Tensor, generator: torch.Generator, augment: bool = False) -> Posterior:
+        """Filter folded uint8 frames (T, B, S/2, S/2, 12); ``actions[t]`` (T, B, A) led to ``frames[t]``.
+
+        ``augment`` shifts each sequence at random, as training does, where ``random_shift`` says so.
+        """
+        scaled = self._scaled(frames)
+        if augment:
+            scaled = self._shifted(scaled, generator)
+        return self.rssm.observe(self.encoder(scaled), actions, generator)
 
     def loss(self, frames: Tensor, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, Posterior, Metrics]:
         """Return the negative ELBO a frame, in nats, and the posterior it was computed from.
 
         The frame's log probability is summed over pixels; the KL is balanced and has free nats on its mean
-        over the batch, by configuration.
+        over the batch, by configuration. Seen and drawn are the shifted frames, where ``random_shift`` says so.
         """
-        config, scaled = self.config, self._scaled(frames)
+        config, scaled = self.config, self._shifted(self._scaled(frames), generator)
         posterior = self.rssm.observe(self.encoder(scaled), actions, generator)
         shape = (len(frames),) if not config.member_per_row else tuple(frames.shape[:2])
         prior_mean, prior_std = self.rssm.prior(posterior.state.deter, self.rssm.draw_members(shape, generator))
@@ -85,3 +91,11 @@ class WorldModel(nn.Module):
     def _scaled(self, frames: Tensor) -> Tensor:
         scaled = scale(frames)
         return scaled.sub_(self.background) if self.config.center_frames else scaled
+
+    def _shifted(self, scaled: Tensor, generator: torch.Generator) -> Tensor:
+        """Move each sequence by a random offset, in steps of two pixels: what moves together stays together."""
+        most = self.config.random_shift // 2
+        if not most:
+            return scaled
+        offsets = torch.randint(-most, most + 1, (2, scaled.shape[1]), generator=generator, device=scaled.device)
+        return shift(scaled, offsets * (2 * scaled.shape[-1] // self.image_size))

@@ -84,7 +84,11 @@ def with_weights_of(plain: PlainAgent, settings: AgentConfig) -> Agent:
     return fast
 
 
-@pytest.mark.parametrize("changes", [{}, {"demo_batch_fraction": 0.0, "member_per_row": True}], ids=["half", "none"])
+@pytest.mark.parametrize(
+    "changes",
+    [{"random_shift": 4}, {"demo_batch_fraction": 0.0, "member_per_row": True}],
+    ids=["half", "none"],
+)
 def test_fast_update_is_the_plain_one_to_rounding(changes: dict[str, Any]) -> None:
     """A whole update on the same images: every loss, reward, value and gradient norm, and what was learned."""
     # The clip is lifted: the decoders have other parameters, hence another norm. Adam's first step is the sign of the

@@ -66,3 +66,8 @@ def test_control_that_trains_no_actor_is_refused() -> None:
 @pytest.mark.parametrize(("fraction", "rows"), [(0.0, 0), (0.01, 1), (0.5, 6), (1.0, 12)])
 def test_any_share_of_expert_rows_is_at_least_one_row(fraction: float, rows: int) -> None:
     assert AgentConfig(demo_batch_fraction=fraction, batch_size=12).expert_rows == rows
+
+
+def test_shift_by_half_a_folded_pixel_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"random_shift: 3 .*even"):
+        AgentConfig(random_shift=3)

@@ -49,6 +49,19 @@ def test_start_positions_are_uniform_over_the_whole_log(tmp_path: Path) -> None:
     assert (np.abs(counts - expected) < 5 * np.sqrt(expected)).all()
 
 
+def test_first_and_last_frames_are_drawn_about_as_often_as_the_others_on_request(tmp_path: Path) -> None:
+    """Without it the first frame of an episode lies in one sequence of a length's worth."""
+    replay = filled(tmp_path, (30,), demos=0)
+    shares = {}
+    for ends in (False, True):
+        batch = replay.sample(np.random.default_rng(0), 20_000, 0, 8, own_only=False, prioritize_ends=ends)
+        counts = np.bincount(batch.actions[..., 1].int().flatten(), minlength=30)
+        shares[ends] = counts / counts.mean()
+    assert shares[False].min() < 0.2
+    assert shares[True].min() > 0.4
+    assert shares[True].max() < 1.7
+
+
 def test_expert_rows_come_first_and_own_rows_are_the_agents(tmp_path: Path) -> None:
     batch = filled(tmp_path).sample(np.random.default_rng(0), 20, 8, 9, own_only=True)
     episodes = batch.frames[0, :, 0, 0, 0]

@@ -9,7 +9,7 @@ from algorithms.agent import Agent
 from algorithms.config import PRESETS, AgentConfig
 from algorithms.diagnostics import calibration
 from algorithms.discriminator import Discriminator
-from algorithms.frames import fold, scale
+from algorithms.frames import fold, scale, shift
 from algorithms.replay import Batch
 
 SMALL = AgentConfig.from_settings(
@@ -69,6 +69,41 @@ def test_centred_model_sees_and_draws_differences_to_the_background() -> None:
     error = (drawn - (scale(batch.frames) - mean)).square().sum() / (2 * 40)
     torch.testing.assert_close(own["model/reconstruction"], error)
     torch.testing.assert_close(own["model/kl"], metrics["model/kl"])
+
+
+def test_shift_moves_every_sequence_by_its_own_offset_and_lets_zeros_in() -> None:
+    frames = torch.rand(3, 4, 2, 8, 8)
+    offsets = torch.tensor([[1, 0, -2, 3], [-2, 0, 5, 9]])
+    moved = shift(frames, offsets)
+    for row, (down, right) in enumerate(offsets.T.tolist()):
+        for y in range(8):
+            for x in range(8):
+                inside = 0 <= y - down < 8 and 0 <= x - right < 8
+                expected = frames[:, row, :, y - down, x - right] if inside else torch.zeros(3, 2)
+                torch.testing.assert_close(moved[:, row, :, y, x], expected, rtol=0, atol=0)
+
+
+def test_training_sees_and_draws_shifted_sequences_and_acting_sees_what_is_there() -> None:
+    """What the encoder is given is a shift by whole folded pixels, the same for all frames of a sequence."""
+    batch = moving_squares(16, 5, seed=1)
+    agents = [Agent(replace(SMALL, random_shift=pixels), 64, 1, seed=0) for pixels in (4, 0)]
+    seen: list[torch.Tensor] = []
+    for agent in agents:
+        agent.model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    for agent in agents:
+        agent.model.loss(batch.frames, batch.actions, torch.Generator().manual_seed(3))
+        agent.model.observe(batch.frames, batch.actions, torch.Generator().manual_seed(3))
+    shifted, acting, plain, _ = seen
+    torch.testing.assert_close(acting, plain, rtol=0, atol=0)
+    candidates = {
+        (y, x): shift(plain, torch.tensor([[y], [x]]).expand(2, 16)) for y in range(-2, 3) for x in range(-2, 3)
+    }
+    found = set()
+    for row in range(16):
+        matches = {at for at, moved in candidates.items() if torch.equal(moved[:, row], shifted[:, row])}
+        assert matches, f"row {row} is no shift of its sequence"
+        found |= matches
+    assert len(found) > 5
 
 
 def test_background_travels_with_the_networks() -> None:
