@@ -53,12 +53,14 @@ def _code() -> dict[str, Any]:
         "commit": _git("rev-parse", "HEAD") if is_checkout else None,
         "dirty": bool(_git("status", "--porcelain")) if is_checkout else None,
         "diff_sha256": hashlib.sha256(diff.encode()).hexdigest() if diff else None,
-        "source_sha256": _source_hash(root),
+        "source_sha256": source_hash(),
     }
 
 
-def _source_hash(root: Path) -> str:
-    digest = hashlib.sha256()
+@cache
+def source_hash() -> str:
+    """Return a hash of all the sources of this program."""
+    root, digest = _PACKAGE.parent, hashlib.sha256()
     for package in ("ailft_bench", "algorithms"):
         for path in sorted((root / package).rglob("*.py")):
             digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())

@@ -21,7 +21,7 @@ from algorithms.config import AgentConfig
 from algorithms.methods import METHODS
 
 #: Folders of the results directory that are not suites.
-RESERVED_NAMES = ("demos", "figures", "reference", "references", "slurm", "tuning", "videos")
+RESERVED_NAMES = ("demos", "figures", "pretrained", "reference", "references", "slurm", "tuning", "videos")
 
 
 #: More than anybody means: a number this large is a seed that was given as a number of seeds.

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from ailft_bench import pretraining
 from ailft_bench.demos.collection import Demonstrations
 from ailft_bench.demos.recording import make_env
 from ailft_bench.errors import UserError
@@ -61,10 +62,18 @@ class Trainer:
     state, counters, the replay's length and its sampler's generator, unlogged averages, and the length of the
     metrics' file. Everything after it is done again in the same way, so the metrics of an interrupted run are
     those of an undisturbed one, wall-clock times excepted.
+
+    ``pretrained`` is the file in which runs that begin alike share the state after it (``ailft_bench.pretraining``);
+    None: this one does all by itself.
     """
 
     def __init__(
-        self, run: RunDirectory, demonstrations: Demonstrations, device: str = "cpu", precision: Precision = "float32"
+        self,
+        run: RunDirectory,
+        demonstrations: Demonstrations,
+        device: str = "cpu",
+        precision: Precision = "float32",
+        pretrained: Path | None = None,
     ) -> None:
         spec = run.spec
         self.run, self.spec = run, spec
@@ -89,6 +98,7 @@ class Trainer:
         self._score = EpisodeScore()
         self._averages: dict[str, list[float]] = defaultdict(list)
         self._reported = 0.0
+        self._pretrained = pretrained
         if checkpoint:
             run.metrics.truncate(self._load(checkpoint[1] / "state.pt"))
         else:
@@ -97,6 +107,7 @@ class Trainer:
                 self._replay.add_demonstration(episode.image, episode.action)
             if self.config.center_frames:
                 self.agent.model.center(_mean_frame(demonstrations))
+            self._begin_where_another_run_came()
 
     @property
     def phase(self) -> Phase:
@@ -158,7 +169,19 @@ class Trainer:
                     self._learn(self.config.adversarial, self.config.bc_scale, train_actor=not frozen)
                     self.counters.online_updates += 1
         self.counters.ticks += 1
+        if self._pretrained and phase == "clone" and self.phase != "clone":
+            self._pass_time()
+            pretraining.save(self._pretrained, self._state(), self.run.metrics.read())
         self._report_progress()
+
+    def _begin_where_another_run_came(self) -> None:
+        shared = self._pretrained and pretraining.load(self._pretrained, str(self.agent.device))
+        if shared:
+            state, rows = shared
+            for row in rows:
+                self.run.metrics.append(**row)
+            self._restore(state)
+            print(f"pretraining: taken from {self._pretrained}, as {self.agent.updates:,} updates here would leave it")
 
     def _learn(self, adversarial: bool, bc_scale: float, train_actor: bool = True, lr_scale: float = 1.0) -> None:
         started = time.perf_counter()

@@ -51,7 +51,7 @@ def run_cell(path: Path) -> bool:
 def _work(run: RunDirectory, should_stop: Callable[[], bool]) -> bool:
     import torch
 
-    from ailft_bench import precision
+    from ailft_bench import precision, pretraining
     from ailft_bench.training import Trainer
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -63,7 +63,8 @@ def _work(run: RunDirectory, should_stop: Callable[[], bool]) -> bool:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.deterministic = True
         torch.use_deterministic_algorithms(True, warn_only=True)
-    trainer = Trainer(run, _demonstrations(run), device, chosen)
+    pretrained = None if compiled else pretraining.place(_results(run), run.spec, device, chosen)
+    trainer = Trainer(run, _demonstrations(run), device, chosen, pretrained)
     if compiled:
         trainer.agent.compile()
     with live.following(run):
@@ -79,7 +80,7 @@ def _work(run: RunDirectory, should_stop: Callable[[], bool]) -> bool:
 def _demonstrations(run: RunDirectory) -> Demonstrations:
     spec = run.spec
     given = {key: value for key, value in spec.demonstrations.items() if key != "checksum"}
-    cache = run.path.parents[3] / "demos"
+    cache = _results(run) / "demos"
     demonstrations = provide(spec.environment["id"], spec.environment_kwargs, cache=cache, **given)
     if demonstrations.checksum != spec.demonstrations["checksum"]:
         raise UserError(
@@ -87,6 +88,10 @@ def _demonstrations(run: RunDirectory) -> Demonstrations:
             f"{spec.demonstrations['checksum']}: they, the expert or mujoco changed since; start the suite anew"
         )
     return demonstrations
+
+
+def _results(run: RunDirectory) -> Path:
+    return run.path.parents[3]
 
 
 def main() -> int:

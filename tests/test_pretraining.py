@@ -1,0 +1,92 @@
+"""Shared pretraining: what is shared, with whom, and that nobody's results change by it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from streams import stream
+from test_training import prepare, start
+
+from ailft_bench import pretraining
+from ailft_bench.store import RunDirectory
+from ailft_bench.worker import EXIT_DONE
+from algorithms.config import AgentConfig
+
+CLONING_FIRST = (
+    "settings.pretrain_updates=0",
+    "settings.bc_pretrain=30",
+    "settings.bc_scale=0.1",
+    "scales.smoke.env_steps=120",
+    "evaluation.every=120",
+    "evaluation.episodes=1",
+)
+
+
+def run_to_the_end(results: Path, algorithm: str, *assignments: str) -> RunDirectory:
+    run = prepare(results, algorithm, *CLONING_FIRST, *assignments)
+    assert start(run).wait() == EXIT_DONE
+    return run
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    return run_to_the_end(tmp_path_factory.mktemp("results"), "conservative")
+
+
+def results_of(run: RunDirectory) -> Path:
+    return run.path.parents[3]
+
+
+@pytest.mark.parametrize("algorithm", ["vmail", "no_ail"])
+def test_run_that_begins_where_another_came_is_the_run_that_began_by_itself(
+    first: RunDirectory, tmp_path: Path, algorithm: str
+) -> None:
+    shared = run_to_the_end(results_of(first), algorithm)
+    alone = run_to_the_end(tmp_path, algorithm)
+    assert stream(shared) == stream(alone) != stream(first)
+    assert len(list((results_of(first) / "pretrained").iterdir())) == 1
+    begun = torch.load(next((results_of(first) / "pretrained").iterdir()), weights_only=False)["rows"]
+    assert shared.metrics.read()[: len(begun)] == begun, "the time of the pretraining counts as if it had been spent"
+
+
+def test_damaged_file_is_replaced_by_pretraining_anew(first: RunDirectory, tmp_path: Path) -> None:
+    alone = run_to_the_end(tmp_path, "conservative")
+    (file,) = (tmp_path / "pretrained").iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    again = run_to_the_end(tmp_path, "vmail")
+    assert stream(again)[:1] == stream(alone)[:1]
+    assert pretraining.load(file, "cpu") is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "shared"),
+    [
+        ({"alpha": 7.0, "horizon": 9, "bc_scale": 0.5, "prefill_steps": 7}, True),
+        ({"model_lr": 2e-3}, False),
+        ({"bc_pretrain": 31}, False),
+        ({"n_critics": 3}, False),  # other random numbers for the actor's first weights
+    ],
+)
+def test_runs_share_what_they_have_in_common_and_nothing_else(
+    tmp_path: Path, changes: dict[str, Any], shared: bool
+) -> None:
+    spec = prepare(tmp_path, "conservative", *CLONING_FIRST).spec
+    other = spec.model_copy(update={"agent": {**spec.agent, **changes}})
+    places = [pretraining.place(tmp_path, each, "cpu", "float32") for each in (spec, other)]
+    assert (places[0] == places[1]) is shared
+    other_seed = spec.model_copy(update={"seed": 1})
+    assert pretraining.place(tmp_path, other_seed, "cpu", "float32") != places[0]
+    assert pretraining.place(tmp_path, spec, "cpu", "bfloat16") != places[0]
+
+
+@pytest.mark.parametrize("changes", [{"pretrain_updates": 1}, {"bc_pretrain": 0}])
+def test_pretraining_that_depends_on_everything_is_not_shared(tmp_path: Path, changes: dict[str, int]) -> None:
+    spec = prepare(tmp_path, "conservative", *CLONING_FIRST).spec
+    other = spec.model_copy(update={"agent": {**spec.agent, **changes}})
+    assert pretraining.place(tmp_path, other, "cpu", "float32") is None
+
+
+def test_every_setting_named_as_read_afterwards_exists() -> None:
+    assert set(AgentConfig().as_dict()) >= pretraining.AFTERWARDS
