@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from ailft_bench import pretraining
 from ailft_bench.cells import planned_updates
 from ailft_bench.store import RunSpec, runs
 
@@ -39,20 +41,28 @@ class Estimate:
 def estimate(specs: Sequence[RunSpec], results: Path) -> Estimate:
     """Estimate ``specs``, from finished runs of the same suite and scale if any.
 
-    ``work_s`` is for one worker after another.
+    ``work_s`` is for one worker after another; a pretraining that several cells share counts once.
     """
     measured: dict[str, list[float]] = {}
     for suite, scale in {(spec.suite, spec.scale) for spec in specs}:
         for run in runs(results, suite, scale):
             if (seconds := run.wall_time_s) is not None:
                 measured.setdefault(run.spec.method, []).append(seconds)
-    total = 0.0
+    total, pretrained, begun = 0.0, 0, set()
     for spec in specs:
         known = measured.get(spec.method)
-        total += mean(known) if known else _built_in_seconds(spec)
+        seconds = mean(known) if known else _built_in_seconds(spec)
+        if beginning := pretraining.beginning(spec):
+            key = json.dumps(beginning, sort_keys=True)
+            if key in begun:
+                seconds *= 1 - _pretraining_share(spec)
+            else:
+                begun.add(key)
+                pretrained += _checkpoint_bytes(spec.agent)
+        total += seconds
     found = sum(map(len, measured.values()))
     basis = f"measured in {found} finished runs" if found else "rough: one core, nothing measured here yet"
-    kept = sum(_checkpoint_bytes(spec.agent) for spec in specs)
+    kept = sum(_checkpoint_bytes(spec.agent) for spec in specs) + pretrained
     working = max((_replay_bytes(spec) + _checkpoint_bytes(spec.agent) for spec in specs), default=0)
     return Estimate(total, kept, working, basis)
 
@@ -68,6 +78,10 @@ def _built_in_seconds(spec: RunSpec) -> float:
         full = updates - agent["bc_pretrain"]
     seconds = ENV_STEP_S.get(spec.environment["id"], max(ENV_STEP_S.values())) * steps
     return START_S + seconds + updates * _model_update_seconds(agent) + full * _adversarial_update_seconds(agent)
+
+
+def _pretraining_share(spec: RunSpec) -> float:
+    return spec.agent["bc_pretrain"] * _model_update_seconds(spec.agent) / _built_in_seconds(spec)
 
 
 def _model_update_seconds(agent: dict[str, Any]) -> float:

@@ -13,8 +13,6 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-import torch
-
 from ailft_bench import durable, machine, provenance
 from ailft_bench.durable import storage_errors
 from ailft_bench.metrics import Row
@@ -32,24 +30,35 @@ AFTERWARDS = frozenset(
 )
 
 
-def place(results: Path, spec: RunSpec, device: str, precision: str) -> Path | None:
-    """Return the file of the state that ``spec`` has after its pretraining, None where no other run can have it.
+def beginning(spec: RunSpec) -> dict[str, Any] | None:
+    """Return all that decides how ``spec`` is pretrained, None where no other run can have the same.
 
     Full updates before the cloning (``pretrain_updates``) depend on everything, and are never shared.
     """
     if spec.agent["pretrain_updates"] or not spec.agent["bc_pretrain"]:
         return None
-    beginning = {
+    return {
         "environment": spec.environment,
         "demonstrations": spec.demonstrations["checksum"],
         "agent": {name: value for name, value in spec.agent.items() if name not in AFTERWARDS},
         "seed": spec.seed,
+    }
+
+
+def place(results: Path, spec: RunSpec, device: str, precision: str) -> Path | None:
+    """Return the file of the state that ``spec`` has after its pretraining here, None where it is never shared."""
+    import torch
+
+    science = beginning(spec)
+    if science is None:
+        return None
+    execution = {
         "sources": provenance.source_hash(),
         "torch": torch.__version__,
         # Rounding differs between kinds of processor.
         "processor": [device, precision, torch.cuda.get_device_name() if device == "cuda" else machine.cpu_model()],
     }
-    text = json.dumps(beginning, sort_keys=True)
+    text = json.dumps({**science, **execution}, sort_keys=True)
     return results / "pretrained" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.pt"
 
 
@@ -59,6 +68,8 @@ def save(path: Path, state: dict[str, Any], rows: list[Row]) -> None:
     Raises:
         StorageError: the file system refused.
     """
+    import torch
+
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = durable.temporary_beside(path)
@@ -71,6 +82,8 @@ def save(path: Path, state: dict[str, Any], rows: list[Row]) -> None:
 
 def load(path: Path, device: str) -> tuple[dict[str, Any], list[Row]] | None:
     """Return what ``save`` was given, or None where there is nothing; a damaged file is removed."""
+    import torch
+
     try:
         content = torch.load(path, map_location=device, weights_only=False)
         return content["state"], content["rows"]

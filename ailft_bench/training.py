@@ -186,8 +186,10 @@ class Trainer:
     def _learn(self, adversarial: bool, bc_scale: float, train_actor: bool = True, lr_scale: float = 1.0) -> None:
         started = time.perf_counter()
         config = self.config
-        batch = self._sample(config.expert_rows)
-        expert = None if config.expert_rows else self._sample(config.batch_size)
+        # Before the agent's own episodes there are demonstrations alone: every row is the expert's.
+        expert_rows = config.batch_size if config.expert_rows and self.phase == "clone" else config.expert_rows
+        batch = self._sample(expert_rows)
+        expert = None if expert_rows else self._sample(config.batch_size)
         if adversarial:
             metrics = self.agent.update(batch, expert, train_actor)
         else:

@@ -9,6 +9,7 @@ from streams import stream
 from test_training import prepare, start
 
 from ailft_bench import pretraining
+from ailft_bench.estimate import estimate
 from ailft_bench.store import RunDirectory
 from ailft_bench.worker import EXIT_DONE
 from algorithms.config import AgentConfig
@@ -90,3 +91,13 @@ def test_pretraining_that_depends_on_everything_is_not_shared(tmp_path: Path, ch
 
 def test_every_setting_named_as_read_afterwards_exists() -> None:
     assert set(AgentConfig().as_dict()) >= pretraining.AFTERWARDS
+
+
+def test_estimate_counts_a_shared_pretraining_once(tmp_path: Path) -> None:
+    specs = [prepare(tmp_path, name, *CLONING_FIRST).spec for name in ("conservative", "vmail")]
+    own = prepare(tmp_path / "own", "vmail", *CLONING_FIRST, "settings.bc_pretrain=31").spec
+    together, apart = (estimate([specs[0], other], tmp_path) for other in (specs[1], own))
+    alone = [estimate([spec], tmp_path).work_s for spec in specs]
+    assert max(alone) < together.work_s < sum(alone)
+    assert together.work_s < apart.work_s
+    assert together.kept_bytes < apart.kept_bytes
