@@ -51,7 +51,7 @@ def test_short_operations_are_repeated_and_long_ones_done_once() -> None:
 
 def with_weights_of(plain: PlainAgent, settings: AgentConfig) -> Agent:
     """Return a fast agent that is the same functions as ``plain``."""
-    fast = Agent(settings, 64, updates.ACTIONS, seed=1)
+    fast = Agent(settings, 64, plain.action_size, seed=1)
     state = plain.model.state_dict()
     encoder, decoder = fast.model.encoder, fast.model.decoder
     with torch.no_grad():

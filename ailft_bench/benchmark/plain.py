@@ -27,6 +27,10 @@ class PlainAgent(Agent):
         rssm.prior_heads = PlainHeads(rssm.members, rssm.deter, config.hidden, 2 * rssm.stoch)  # type: ignore[assignment]
         self.model.background = torch.zeros(3, 64, 64)
         self.model.to(self.device)
+        self.use_plain_optimizers()
+
+    def use_plain_optimizers(self) -> None:
+        """Give every module an optimiser that loops over the parameters that it has now."""
         for name, module in self._modules.items():
             (fast,) = self._optimizers[name].param_groups
             options = {key: fast[key] for key in ("lr", "eps", "weight_decay")}
