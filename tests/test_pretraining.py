@@ -1,17 +1,22 @@
 """Shared pretraining: what is shared, with whom, and that nobody's results change by it."""
 
+import typing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from streams import stream
+from test_agent import ACTIONS, batch, config
 from test_training import prepare, start
+from torch.utils._pytree import tree_leaves
 
 from ailft_bench import pretraining
 from ailft_bench.estimate import estimate
 from ailft_bench.store import RunDirectory
 from ailft_bench.worker import EXIT_DONE
+from algorithms.agent import Agent
 from algorithms.config import AgentConfig
 
 CLONING_FIRST = (
@@ -89,8 +94,29 @@ def test_pretraining_that_depends_on_everything_is_not_shared(tmp_path: Path, ch
     assert pretraining.place(tmp_path, other, "cpu", "float32") is None
 
 
-def test_every_setting_named_as_read_afterwards_exists() -> None:
-    assert set(AgentConfig().as_dict()) >= pretraining.AFTERWARDS
+def another(name: str) -> Any:
+    """Return an allowed value of a setting that is not its value in ``SMALL``."""
+    hint, value = typing.get_type_hints(AgentConfig)[name], getattr(config(), name)
+    if isinstance(value, bool):
+        return not value
+    if options := [option for option in typing.get_args(hint) if isinstance(option, str) and option != value]:
+        return options[0]
+    if isinstance(value, float):
+        return value / 2 if value else 0.25
+    return (value or 1) + 1
+
+
+@pytest.mark.parametrize("name", sorted(pretraining.AFTERWARDS))
+def test_nothing_reads_a_setting_before_its_time(name: str) -> None:
+    """Two updates of cloning with another value of it leave the same networks, optimisers and random numbers."""
+    first = config(bc_pretrain=2)
+    agents = [Agent(settings, 64, ACTIONS, seed=1) for settings in (first, replace(first, **{name: another(name)}))]
+    assert agents[0].config != agents[1].config
+    metrics = [[agent.clone(batch(first), None, 1.0, 2.0) for _ in range(2)] for agent in agents]
+    assert metrics[0] == metrics[1]
+    states = [agent.state_dict() for agent in agents]
+    for left, right in zip(*(tree_leaves(state) for state in states), strict=True):
+        assert torch.equal(left, right) if isinstance(left, torch.Tensor) else left == right
 
 
 def test_estimate_counts_a_shared_pretraining_once(tmp_path: Path) -> None:
