@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ailft_bench import durable, machine, slurm_queue
+from ailft_bench import durable, machine
 from ailft_bench.errors import UserError
+from ailft_bench.slurm import queue
 
 _LITTLE_SPACE = 5e9
 
@@ -112,7 +113,7 @@ def _slurm() -> Finding:
     sbatch = shutil.which("sbatch")
     if sbatch is None:
         return Finding("SLURM", "ok", "not found: runs stay on this machine")
-    controller = slurm_queue.controller(patience_s=5)
+    controller = queue.controller(patience_s=5)
     if controller == "absent":
         return Finding("SLURM", "ok", f"{sbatch} is here, but set up for no cluster: runs stay on this machine")
     if controller == "silent":

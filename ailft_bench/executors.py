@@ -12,10 +12,11 @@ from typing import Literal, Protocol
 
 from rich.console import Console
 
-from ailft_bench import display, machine, profile, slurm_queue
+from ailft_bench import display, machine
 from ailft_bench.errors import UserError
 from ailft_bench.pool import Command, Ending, Pool, default_jobs, worker_command
-from ailft_bench.slurm_watch import Slurm
+from ailft_bench.slurm import profile, queue
+from ailft_bench.slurm.watch import Slurm
 from ailft_bench.store import RunSpec
 
 Name = Literal["auto", "local", "slurm", "inline"]
@@ -54,7 +55,7 @@ def choose(name: Name, jobs: int | None, detach: bool, profile_name: str | None)
     if name == "slurm":
         for_slurm.insert(0, "--executor slurm")
     if name in ("slurm", "auto") and (for_slurm or "SLURM_JOB_ID" not in os.environ):
-        controller = slurm_queue.controller()
+        controller = queue.controller()
         if controller == "answers":
             chosen = profile.load(profile_name)
             return Slurm(chosen if jobs is None else chosen.model_copy(update={"parallel": jobs}), detach)
@@ -125,7 +126,7 @@ class Inline:
 
     def run(self, out: Console, results: Path, cells: Cells, memory_gib: float) -> dict[Path, Ending]:
         """Run the cells in this process; a traceback goes to stderr."""
-        from ailft_bench.lease import LeaseHeldError
+        from ailft_bench.store.lease import LeaseHeldError
         from ailft_bench.worker import run_cell
 
         endings = {path: Ending("interrupted", "not started") for path in cells}

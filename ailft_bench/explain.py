@@ -10,11 +10,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ailft_bench import slurm_queue, status
-from ailft_bench.attempts import Attempt, Failure
+from ailft_bench import status
 from ailft_bench.errors import UserError, nearest
-from ailft_bench.slurm_queue import Job
+from ailft_bench.slurm import queue
+from ailft_bench.slurm.queue import Job
 from ailft_bench.store import RunDirectory, runs
+from ailft_bench.store.attempts import Attempt, Failure
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|OutOfMemory|MemoryError|cannot allocate memory", re.IGNORECASE)
 _ATTEMPTS_SHOWN = 10
@@ -58,7 +59,7 @@ def explain(run: RunDirectory) -> Explanation:
         return Explanation("done", f"after {len(attempts)} starts", where, "")
     if state == "running":
         return Explanation("running", str(run.holder), where, "")
-    job = slurm_queue.remembered(run.path.parents[3], run.path)
+    job = queue.remembered(run.path.parents[3], run.path)
     if job is not None and job.live:
         return Explanation("queued", str(job), job.node or where, "")
     if failure is not None:

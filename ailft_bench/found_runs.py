@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from ailft_bench.errors import UserError
-from ailft_bench.metrics import tidy
 from ailft_bench.store import RunDirectory, RunSpec
+from ailft_bench.store.metrics import tidy
 
 _LABEL = pa.dictionary(pa.int32(), pa.string())
 #: What one run's tables hold of a measurement.

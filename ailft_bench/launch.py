@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ailft_bench import display, durable, provenance, slurm_queue
+from ailft_bench import display, durable, provenance
 from ailft_bench.demos.collection import provide
 from ailft_bench.envs.gl import configure_gl
 from ailft_bench.errors import UserError, nearest
@@ -17,7 +17,8 @@ from ailft_bench.estimate import estimate
 from ailft_bench.executors import Executor
 from ailft_bench.pool import Ending
 from ailft_bench.references import provide_references
-from ailft_bench.slurm_queue import Job, QueueUnknownError
+from ailft_bench.slurm import queue
+from ailft_bench.slurm.queue import Job, QueueUnknownError
 from ailft_bench.store import RunDirectory, RunSpec
 from ailft_bench.suite import Suite
 
@@ -135,7 +136,7 @@ def work(
 def _queued(out: Console, results: Path, executor: Executor) -> dict[Path, Job]:
     """Return the cells that have a live SLURM job; without an answer only those who need SLURM stop."""
     try:
-        return slurm_queue.live(results)
+        return queue.live(results)
     except QueueUnknownError as error:
         if executor.adopts_jobs:
             raise

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Protocol
 
 from ailft_bench.errors import UserError, nearest
-from ailft_bench.metrics import Row
 from ailft_bench.store import RunDirectory
+from ailft_bench.store.metrics import Row
 
 #: How workers, here and on a cluster, are told: the name of a live log.
 VARIABLE = "AILFT_LIVE"

@@ -15,8 +15,8 @@ from typing import Any
 
 from ailft_bench import durable, machine, provenance
 from ailft_bench.durable import storage_errors
-from ailft_bench.metrics import Row
 from ailft_bench.store import RunSpec
+from ailft_bench.store.metrics import Row
 
 #: Settings of the agent that nothing reads before the first environment step or the first adversarial update.
 AFTERWARDS = frozenset(

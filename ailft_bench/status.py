@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ailft_bench import slurm_queue
 from ailft_bench.cells import expand, fraction_done
 from ailft_bench.errors import UserError, nearest
-from ailft_bench.slurm_queue import Job, QueueUnknownError
+from ailft_bench.slurm import queue
+from ailft_bench.slurm.queue import Job, QueueUnknownError
 from ailft_bench.store import RunDirectory, RunSpec, runs
 from ailft_bench.suite import Suite
 from ailft_bench.terminal import STYLES
@@ -92,7 +92,7 @@ def show(out: Console, cells: Sequence[CellStatus]) -> None:
 def _jobs(results: Path) -> dict[Path, Job]:
     """Ask SLURM once for all cells; where it does not answer, the store alone is shown."""
     try:
-        return slurm_queue.jobs(results)
+        return queue.jobs(results)
     except QueueUnknownError as error:
         print(f"warning: {error}; SLURM's states are left out", file=sys.stderr)
         return {}

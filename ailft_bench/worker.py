@@ -16,8 +16,8 @@ from pathlib import Path
 from ailft_bench import live, machine, signals
 from ailft_bench.demos.collection import Demonstrations, provide
 from ailft_bench.errors import UserError
-from ailft_bench.lease import LeaseHeldError, LeaseLostError
 from ailft_bench.store import RunDirectory
+from ailft_bench.store.lease import LeaseHeldError, LeaseLostError
 
 EXIT_DONE, EXIT_FAILED, EXIT_TRY_AGAIN = 0, 1, 75
 _TAIL_LINES = 20

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ailft_bench.metrics import Row
 from ailft_bench.store import RunDirectory
+from ailft_bench.store.metrics import Row
 
 
 def stream(run: RunDirectory) -> list[Any]:

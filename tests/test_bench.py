@@ -12,12 +12,12 @@ import torch
 from test_agent import config
 from test_cli import ailft, environment
 
-from ailft_bench import cli_bench
 from ailft_bench.benchmark import updates
 from ailft_bench.benchmark.levers import levers
 from ailft_bench.benchmark.plain import PlainAgent
 from ailft_bench.benchmark.probe import Probe, side_by_side
 from ailft_bench.benchmark.sampling import Sample, interleave, median, timed, waiting
+from ailft_bench.cli import bench
 from ailft_bench.errors import UserError
 from algorithms.agent import Agent
 from algorithms.config import PRESETS, AgentConfig
@@ -169,7 +169,7 @@ def found_by_a_course() -> dict[str, Any]:
 
 
 def test_every_figure_of_the_table_has_a_proportion() -> None:
-    rows = {name: (figure, proportion) for name, figure, proportion in cli_bench._rows(found_by_a_course())}
+    rows = {name: (figure, proportion) for name, figure, proportion in bench._rows(found_by_a_course())}
     assert rows["frame, stock"] == ("800 ms", "200 times the fast one")
     assert rows["2 workers at once"] == ("2.90 updates/s", "1.93 times one")
     assert rows["checkpoint"] == ("30 ms, 24 MB", "0.06 cpu updates")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from specs import SUITE, make_spec, write_suite
 
-from ailft_bench.cli_options import parse_names, parse_seeds
+from ailft_bench.cli.options import parse_names, parse_seeds
 from ailft_bench.errors import UserError
 from ailft_bench.store import RunDirectory
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from ailft_bench import profile
 from ailft_bench.errors import UserError
-from ailft_bench.profile import Profile
-from ailft_bench.slurm import chunks, parameters
+from ailft_bench.slurm import profile
+from ailft_bench.slurm.profile import Profile
+from ailft_bench.slurm.submission import chunks, parameters
 
 
 @pytest.fixture(autouse=True)

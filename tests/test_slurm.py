@@ -19,7 +19,7 @@ import pytest
 from slurm_cluster import Cluster, missing
 from streams import result
 
-from ailft_bench import slurm_queue
+from ailft_bench.slurm import queue
 from ailft_bench.store import RunDirectory, runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(missing() is not None, reason=missing() or "")]
@@ -274,4 +274,4 @@ def test_no_job_is_left(scenarios: dict[str, tuple[Stage, Future[object]]]) -> N
         play.exception(PATIENCE_S)
     stage = scenarios["array"][0]
     assert stage.cluster.run("squeue", "-h") == ""
-    assert slurm_queue.FOLDER in {path.name for path in stage.results.iterdir()}
+    assert queue.FOLDER in {path.name for path in stage.results.iterdir()}

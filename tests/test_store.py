@@ -20,8 +20,8 @@ from specs import make_spec
 
 from ailft_bench.durable import StorageError, write_bytes
 from ailft_bench.errors import UserError
-from ailft_bench.lease import EXPIRES_AFTER_S, LeaseHeldError, LeaseLostError
 from ailft_bench.store import RunDirectory, runs
+from ailft_bench.store.lease import EXPIRES_AFTER_S, LeaseHeldError, LeaseLostError
 
 
 @pytest.fixture
@@ -246,7 +246,7 @@ def test_worker_that_was_taken_for_dead_stops_before_it_writes(run: RunDirectory
 
 
 def test_lease_is_refreshed_while_the_worker_computes(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ailft_bench.lease.EXPIRES_AFTER_S", 0.1)
+    monkeypatch.setattr("ailft_bench.store.lease.EXPIRES_AFTER_S", 0.1)
     with run.lease():
         before = run.holder
         deadline = time.monotonic() + 10

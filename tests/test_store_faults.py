@@ -15,9 +15,9 @@ from specs import make_spec
 
 from ailft_bench import status
 from ailft_bench.errors import UserError
-from ailft_bench.lease import LeaseHeldError
-from ailft_bench.metrics import MetricsLog
 from ailft_bench.store import RunDirectory
+from ailft_bench.store.lease import LeaseHeldError
+from ailft_bench.store.metrics import MetricsLog
 
 # For each number n: a worker is killed just before its n-th change of the file system (opening a file for writing,
 # renaming, linking, removing, truncating, making a folder: Python announces them to audit hooks), then another one
@@ -131,7 +131,7 @@ def test_fruitless_attempts_are_those_since_the_last_checkpoint(tmp_path: Path) 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from ailft_bench import lease
+from ailft_bench.store import lease
 from ailft_bench.store import RunDirectory
 real, jump = time.time, float(sys.argv[2])
 time.time = lambda: real() + jump
@@ -161,7 +161,7 @@ def hold_on_another_machine(run: RunDirectory, clock_jump_s: float = 0.0) -> sub
 def test_live_worker_keeps_its_run_whatever_its_clock_says(
     tmp_path: Path, jump: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ailft_bench.lease.EXPIRES_AFTER_S", 3.0)
+    monkeypatch.setattr("ailft_bench.store.lease.EXPIRES_AFTER_S", 3.0)
     run = RunDirectory.create(tmp_path, make_spec())
     holder = hold_on_another_machine(run, jump)
     try:
@@ -176,7 +176,7 @@ def test_live_worker_keeps_its_run_whatever_its_clock_says(
 def test_dead_worker_of_another_machine_loses_its_run_whatever_its_clock_said(
     tmp_path: Path, jump: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ailft_bench.lease.EXPIRES_AFTER_S", 3.0)
+    monkeypatch.setattr("ailft_bench.store.lease.EXPIRES_AFTER_S", 3.0)
     run = RunDirectory.create(tmp_path, make_spec())
     holder = hold_on_another_machine(run, jump)
     holder.kill()
@@ -192,7 +192,7 @@ def test_dead_worker_of_another_machine_loses_its_run_whatever_its_clock_said(
 
 
 def test_silent_worker_that_wakes_up_harms_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ailft_bench.lease.EXPIRES_AFTER_S", 3.0)
+    monkeypatch.setattr("ailft_bench.store.lease.EXPIRES_AFTER_S", 3.0)
     run = RunDirectory.create(tmp_path, make_spec())
     (run.path / "replay").mkdir()
     (run.path / "replay" / "frames.u8").write_bytes(b"frames")

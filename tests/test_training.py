@@ -16,8 +16,8 @@ from streams import stream
 from ailft_bench.cells import expand
 from ailft_bench.errors import UserError
 from ailft_bench.evaluation import averages
-from ailft_bench.lease import LeaseHeldError
 from ailft_bench.store import RunDirectory
+from ailft_bench.store.lease import LeaseHeldError
 from ailft_bench.suite_file import load
 from ailft_bench.worker import EXIT_DONE, EXIT_FAILED, EXIT_TRY_AGAIN, run_cell
 

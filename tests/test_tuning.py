@@ -12,7 +12,7 @@ from studies import make_plan
 
 from ailft_bench import cells, suite_file
 from ailft_bench.errors import UserError
-from ailft_bench.metrics import Row
+from ailft_bench.store.metrics import Row
 from ailft_bench.tuning import objective as objectives
 from ailft_bench.tuning import ranking, space
 from ailft_bench.tuning.objective import Objective

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from ailft_bench.errors import UserError, nearest
-from ailft_bench.metrics import Row
 from ailft_bench.statistics import area_under_curve
+from ailft_bench.store.metrics import Row
 
 #: What each means; all but ``cost`` are better when higher.
 MEANINGS = {

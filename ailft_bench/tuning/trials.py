@@ -18,7 +18,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 from ailft_bench import durable
-from ailft_bench.lease import Lease, LeaseHeldError
+from ailft_bench.store.lease import Lease, LeaseHeldError
 from ailft_bench.tuning.plan import Settings
 from ailft_bench.tuning.study import Study
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from ailft_bench.cli_options import ResultsOption
+from ailft_bench.cli.options import ResultsOption
 from ailft_bench.errors import UserError, nearest
 from ailft_bench.terminal import console, size
 

@@ -9,9 +9,11 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from ailft_bench import __version__, cli_bench, cli_results, cli_tune
-from ailft_bench.cli_demos import demos
-from ailft_bench.cli_options import (
+from ailft_bench import __version__
+from ailft_bench.cli import bench, tune
+from ailft_bench.cli import results as results_commands
+from ailft_bench.cli.demos import demos
+from ailft_bench.cli.options import (
     PrecisionOption,
     ResultsOption,
     ScaleOption,
@@ -49,9 +51,9 @@ app = typer.Typer(
     help="Benchmarks and ablations for model-based adversarial imitation learning from images.",
 )
 app.add_typer(demos, name="demos")
-cli_results.register(app)
-cli_tune.register(app)
-cli_bench.register(app)
+results_commands.register(app)
+tune.register(app)
+bench.register(app)
 
 SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="A YAML file or a shipped suite's name.")]
 OptionalSuite = Annotated[
@@ -151,9 +153,9 @@ def explain(
 @app.command()
 def cancel(suite: SuiteArgument, scale: ScaleOption = None, results: ResultsOption = Path("results")) -> None:
     """End the SLURM jobs of a suite, and nothing else; what they saved stays."""
-    from ailft_bench import slurm_watch
+    from ailft_bench.slurm import watch
 
-    cancelled = slurm_watch.cancel(results, suite_name(suite), scale)
+    cancelled = watch.cancel(results, suite_name(suite), scale)
     print(f"{len(cancelled)} jobs cancelled" if cancelled else "no jobs of this suite are queued or running")
 
 
@@ -172,7 +174,7 @@ def plot(
 
     name = newest_suite(results) if suite is None else suite_name(suite)
     loaded = figures.load(results, name, scale)
-    cli_results.warn_of_damage(loaded)
+    results_commands.warn_of_damage(loaded)
     known = load_references(loaded, results)
     for path in figures.plot(loaded, out or results / "figures" / name, known, captions=caption):
         print(path)

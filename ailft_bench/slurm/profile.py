@@ -63,7 +63,7 @@ def load(name: str | None) -> Profile:
 def _folders() -> list[Path]:
     """The user's profiles, those of the checkout, those of an installed wheel."""
     configuration = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     return [configuration / "ailft-bench" / "profiles", package.parent / "profiles", package / "shipped_profiles"]
 
 

@@ -30,12 +30,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ailft_bench import durable, machine
-from ailft_bench.attempts import Attempts, Failure, Verdict
-from ailft_bench.checkpoints import Checkpoints
 from ailft_bench.durable import storage_errors
 from ailft_bench.errors import UserError
-from ailft_bench.lease import Holder, Lease
-from ailft_bench.metrics import MetricsLog, tidy
+from ailft_bench.store.attempts import Attempts, Failure, Verdict
+from ailft_bench.store.checkpoints import Checkpoints
+from ailft_bench.store.lease import Holder, Lease
+from ailft_bench.store.metrics import MetricsLog, tidy
 
 if TYPE_CHECKING:
     import pyarrow

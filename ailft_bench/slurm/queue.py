@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from ailft_bench import durable
-from ailft_bench.attempts import Verdict
 from ailft_bench.errors import UserError
+from ailft_bench.store.attempts import Verdict
 
 FOLDER = "slurm"
 T = TypeVar("T")

@@ -10,11 +10,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ailft_bench import durable, slurm_queue
+from ailft_bench import durable
 from ailft_bench.errors import UserError
-from ailft_bench.lease import Lease, LeaseHeldError
-from ailft_bench.profile import Profile
-from ailft_bench.slurm_job import work_on
+from ailft_bench.slurm import queue
+from ailft_bench.slurm.job import work_on
+from ailft_bench.slurm.profile import Profile
+from ailft_bench.store.lease import Lease, LeaseHeldError
 
 
 def submit(results: Path, suite: str, paths: Sequence[Path], profile: Profile) -> int:
@@ -28,13 +29,13 @@ def submit(results: Path, suite: str, paths: Sequence[Path], profile: Profile) -
         UserError: sbatch refused the first array, in its own words.
         QueueUnknownError: SLURM does not answer.
     """
-    folder = results / slurm_queue.FOLDER
+    folder = results / queue.FOLDER
     with durable.storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with Lease(folder / "submit.json").hold():
-        live = slurm_queue.live(results)
+        live = queue.live(results)
         wanted = [path for path in paths if path not in live]
-        arrays = chunks(wanted, slurm_queue.max_array_size())
+        arrays = chunks(wanted, queue.max_array_size())
         submitted = 0
         for array in arrays:
             try:
@@ -87,7 +88,7 @@ def parameters(profile: Profile, name: str, arrays: int = 1) -> dict[str, Any]:
 def _submit_array(results: Path, name: str, paths: Sequence[Path], profile: Profile, arrays: int) -> None:
     import submitit
 
-    folder = results / slurm_queue.FOLDER / name
+    folder = results / queue.FOLDER / name
     with durable.storage_errors(folder):
         folder.mkdir()
     # Before sbatch: whatever happens from here on, the jobs can be found.

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ailft_bench.cli_options import PrecisionOption, ResultsOption, ScaleOption, SetOption
+from ailft_bench.cli.options import PrecisionOption, ResultsOption, ScaleOption, SetOption
 from ailft_bench.terminal import console
 
 

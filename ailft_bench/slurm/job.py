@@ -16,10 +16,11 @@ import signal
 import time
 from pathlib import Path
 
-from ailft_bench import signals, slurm_queue
-from ailft_bench.attempts import RERUNS, job_id
+from ailft_bench import signals
 from ailft_bench.pool import Pool
+from ailft_bench.slurm import queue
 from ailft_bench.store import RunDirectory
+from ailft_bench.store.attempts import RERUNS, job_id
 
 _LOOK_AGAIN_S = 5.0
 #: How often in a row a job queues again because it was asked to, without reaching the next checkpoint.
@@ -48,7 +49,7 @@ def work_on(directory: str) -> str:
         crashed = not received and failure is not None and failure.verdict == "killed"
         limit = RERUNS if crashed else _GIVES_WAY if signal.SIGUSR2 in received else 0
         if limit and run.attempts.fruitless() <= limit:
-            slurm_queue.requeue(job_id(dict(os.environ)))
+            queue.requeue(job_id(dict(os.environ)))
             return "queued again"
         if ending.state == "failed":
             raise RuntimeError(ending.reason)

@@ -14,15 +14,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ailft_bench import display, signals, slurm, slurm_queue
-from ailft_bench.attempts import RERUNS, Failure
+from ailft_bench import display, signals
 from ailft_bench.durable import StorageError
 from ailft_bench.errors import UserError
-from ailft_bench.lease import LeaseHeldError
 from ailft_bench.pool import Ending
-from ailft_bench.profile import Profile
-from ailft_bench.slurm_queue import Job
+from ailft_bench.slurm import queue, submission
+from ailft_bench.slurm.profile import Profile
+from ailft_bench.slurm.queue import Job
 from ailft_bench.store import RunDirectory, RunSpec
+from ailft_bench.store.attempts import RERUNS, Failure
+from ailft_bench.store.lease import LeaseHeldError
 
 _TICK_S = 0.5
 _LONGEST_PAUSE_S = 30.0
@@ -54,8 +55,8 @@ class Slurm:
             QueueUnknownError: SLURM did not answer to the first question.
         """
         suite = next(iter(cells.values())).suite
-        submitted = slurm.submit_now(results, suite, list(cells), self.profile)
-        live = slurm_queue.live(results)
+        submitted = submission.submit_now(results, suite, list(cells), self.profile)
+        live = queue.live(results)
         have = len(live.keys() & cells.keys())
         out.print(f"{submitted} cells submitted, {have} have a job; logs: log.txt in each run's folder")
         if self.detach:
@@ -136,9 +137,9 @@ class _Watch:
     def _look(self) -> None:
         """Compare the store with the queue once."""
         try:
-            jobs = slurm_queue.jobs(self._results)
+            jobs = queue.jobs(self._results)
             held = [job.id for path, job in jobs.items() if path in self._open and "requeued held" in job.reason]
-            slurm_queue.release(held)
+            queue.release(held)
             for path, cell in list(self._open.items()):
                 if path not in self._to_submit:
                     self._judge(path, cell, jobs.get(path))
@@ -159,7 +160,7 @@ class _Watch:
 
     def _decide(self, path: Path, cell: _Watched) -> None:
         """A cell has neither a result nor a job: does it run again?"""
-        job = cell.job or slurm_queue.remembered(self._results, path)
+        job = cell.job or queue.remembered(self._results, path)
         failure = cell.new_failure
         if job is not None and job.verdict == "cancelled":
             self._note(cell, job, f"cancelled: {job}")
@@ -180,7 +181,7 @@ class _Watch:
 
     def _submit(self) -> None:
         if self._to_submit:
-            count = slurm.submit(self._results, self._suite, self._to_submit, self._profile)
+            count = submission.submit(self._results, self._suite, self._to_submit, self._profile)
             names = ", ".join(display.cell_name(self._cells[path]) for path in self._to_submit)
             if count:
                 self._out.print(f"submitted again, as the job ended without a result: {names}", markup=False)
@@ -208,11 +209,11 @@ def cancel(results: Path, suite: str, scale: str | None = None, patience_s: floa
     while True:
         ids = [
             job.id
-            for path, job in slurm_queue.live(results).items()
+            for path, job in queue.live(results).items()
             if path.relative_to(results).parts[0] == suite and scale in (None, path.relative_to(results).parts[1])
         ]
         new = [identifier for identifier in ids if identifier not in cancelled]
-        slurm_queue.cancel(new)
+        queue.cancel(new)
         cancelled += new
         if not ids or time.monotonic() > deadline:
             return cancelled

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ailft_bench.cli_options import ResultsOption, ScaleOption, suite_name
+from ailft_bench.cli.options import ResultsOption, ScaleOption, suite_name
 from ailft_bench.errors import UserError
 from ailft_bench.terminal import console
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ailft_bench.cli_options import PrecisionOption
+from ailft_bench.cli.options import PrecisionOption
 from ailft_bench.terminal import console, size
 
 if TYPE_CHECKING:

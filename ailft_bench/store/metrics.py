@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from ailft_bench.durable import storage_errors
 from ailft_bench.errors import UserError
-from ailft_bench.lease import LeaseLostError
+from ailft_bench.store.lease import LeaseLostError
 
 if TYPE_CHECKING:
     import pyarrow
