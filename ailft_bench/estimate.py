@@ -41,28 +41,29 @@ class Estimate:
 def estimate(specs: Sequence[RunSpec], results: Path) -> Estimate:
     """Estimate ``specs``, from finished runs of the same suite and scale if any.
 
-    ``work_s`` is for one worker after another; a pretraining that several cells share counts once.
+    ``work_s`` is for one worker after another; a pretraining that several cells can share counts once.
     """
     measured: dict[str, list[float]] = {}
     for suite, scale in {(spec.suite, spec.scale) for spec in specs}:
         for run in runs(results, suite, scale):
             if (seconds := run.wall_time_s) is not None:
                 measured.setdefault(run.spec.method, []).append(seconds)
-    total, pretrained, begun = 0.0, 0, set()
+    total, pretrained_bytes = 0.0, 0
+    begun = set()
     for spec in specs:
         known = measured.get(spec.method)
         seconds = mean(known) if known else _built_in_seconds(spec)
-        if beginning := pretraining.beginning(spec):
+        if beginning := pretraining.science(spec):
             key = json.dumps(beginning, sort_keys=True)
             if key in begun:
                 seconds *= 1 - _pretraining_share(spec)
             else:
                 begun.add(key)
-                pretrained += _checkpoint_bytes(spec.agent)
+                pretrained_bytes += _checkpoint_bytes(spec.agent)
         total += seconds
     found = sum(map(len, measured.values()))
     basis = f"measured in {found} finished runs" if found else "rough: one core, nothing measured here yet"
-    kept = sum(_checkpoint_bytes(spec.agent) for spec in specs) + pretrained
+    kept = sum(_checkpoint_bytes(spec.agent) for spec in specs) + pretrained_bytes
     working = max((_replay_bytes(spec) + _checkpoint_bytes(spec.agent) for spec in specs), default=0)
     return Estimate(total, kept, working, basis)
 

@@ -1,20 +1,21 @@
 """Shared pretraining: runs that begin alike begin once.
 
 Methods that differ in their adversarial part alone clone the same networks from the same demonstrations, bit for
-bit. The first to come through leaves its state in ``results/pretrained/<key>.pt``, and the others go on from there:
-what they compute, and the time they report, is what it would have been. The folder may be deleted at any time.
+bit. The first to come through leaves its state in ``results/pretrained/<key>.pt``, and those that start later go on
+from there: what they compute, and the time they report, is what it would have been. Those that start together each do
+it for themselves. The folder may be deleted at any time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
+from contextlib import suppress
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 from ailft_bench import durable, machine, provenance
-from ailft_bench.durable import storage_errors
 from ailft_bench.store import RunSpec
 from ailft_bench.store.metrics import Row
 
@@ -30,7 +31,7 @@ AFTERWARDS = frozenset(
 )
 
 
-def beginning(spec: RunSpec) -> dict[str, Any] | None:
+def science(spec: RunSpec) -> dict[str, Any] | None:
     """Return all that decides how ``spec`` is pretrained, None where no other run can have the same.
 
     Full updates before the cloning (``pretrain_updates``) depend on everything, and are never shared.
@@ -45,50 +46,57 @@ def beginning(spec: RunSpec) -> dict[str, Any] | None:
     }
 
 
-def place(results: Path, spec: RunSpec, device: str, precision: str) -> Path | None:
+def shared_file(results: Path, spec: RunSpec, device: str, precision: str) -> Path | None:
     """Return the file of the state that ``spec`` has after its pretraining here, None where it is never shared."""
+    import numpy as np
     import torch
 
-    science = beginning(spec)
-    if science is None:
+    beginning = science(spec)
+    if beginning is None:
         return None
+    # What decides the rounding, and the numbers that are drawn.
     execution = {
         "sources": provenance.source_hash(),
-        "torch": torch.__version__,
-        # Rounding differs between kinds of processor.
-        "processor": [device, precision, torch.cuda.get_device_name() if device == "cuda" else machine.cpu_model()],
+        "versions": [torch.__version__, np.__version__],
+        "precision": precision,
+        "threads": torch.get_num_threads(),
+        "processor": [machine.cpu_model(), torch.backends.cpu.get_cpu_capability()],
+        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
     }
-    text = json.dumps({**science, **execution}, sort_keys=True)
+    text = json.dumps({**beginning, **execution}, sort_keys=True)
     return results / "pretrained" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.pt"
 
 
-def save(path: Path, state: dict[str, Any], rows: list[Row]) -> None:
-    """Save the state after pretraining and the metrics' rows up to it; one that is already there stays.
+def save(path: Path, scratch: Path, state: dict[str, Any], rows: list[Row]) -> None:
+    """Save the state after pretraining and the metrics' rows up to it.
 
-    Raises:
-        StorageError: the file system refused.
+    It is written into the folder ``scratch`` on the same file system, whose owner clears away what a kill leaves
+    there. Nobody needs this file: where it cannot be written, this says so and goes on.
     """
     import torch
 
-    with storage_errors(path):
+    temporary = durable.temporary_beside(scratch / path.name)
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = durable.temporary_beside(path)
-        try:
-            torch.save({"state": state, "rows": rows}, temporary)
-            durable.commit(temporary, path, exclusive=True)
-        finally:
-            temporary.unlink(missing_ok=True)
+        torch.save({"state": state, "rows": rows}, temporary)
+        durable.fsync(temporary)
+        durable.commit(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch hides a full disk in a RuntimeError
+        print(f"{path}: not written, so no other run can share this pretraining: {error}")
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
-def load(path: Path, device: str) -> tuple[dict[str, Any], list[Row]] | None:
-    """Return what ``save`` was given, or None where there is nothing; a damaged file is removed."""
+def load(path: Path) -> tuple[dict[str, Any], list[Row]] | None:
+    """Return what ``save`` was given, on the CPU; None where there is nothing, or nothing whole."""
     import torch
 
     try:
-        content = torch.load(path, map_location=device, weights_only=False)
-        return content["state"], content["rows"]
-    except FileNotFoundError:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip():  # torch itself does not look at the checksums
+                return None
+        content = torch.load(path, map_location="cpu", weights_only=False)
+    except (OSError, zipfile.BadZipFile):
         return None
-    except (LookupError, TypeError, ValueError, AttributeError, EOFError, RuntimeError, UnpicklingError):
-        path.unlink(missing_ok=True)
-        return None
+    return content["state"], content["rows"]

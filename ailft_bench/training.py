@@ -107,7 +107,7 @@ class Trainer:
                 self._replay.add_demonstration(episode.image, episode.action)
             if self.config.center_frames:
                 self.agent.model.center(_mean_frame(demonstrations))
-            self._begin_where_another_run_came()
+            self._take_shared_pretraining()
 
     @property
     def phase(self) -> Phase:
@@ -171,22 +171,24 @@ class Trainer:
         self.counters.ticks += 1
         if self._pretrained and phase == "clone" and self.phase != "clone":
             self._pass_time()
-            pretraining.save(self._pretrained, self._state(), self.run.metrics.read())
+            pretraining.save(self._pretrained, self.run.path, self._state(), self.run.metrics.read())
         self._report_progress()
 
-    def _begin_where_another_run_came(self) -> None:
-        shared = self._pretrained and pretraining.load(self._pretrained, str(self.agent.device))
-        if shared:
-            state, rows = shared
-            for row in rows:
-                self.run.metrics.append(**row)
-            self._restore(state)
-            print(f"pretraining: taken from {self._pretrained}, as {self.agent.updates:,} updates here would leave it")
+    def _take_shared_pretraining(self) -> None:
+        """Go on from where another run that began alike has come, if there is one."""
+        shared = self._pretrained and pretraining.load(self._pretrained)
+        if not shared:
+            return
+        state, rows = shared
+        self._restore(state)
+        for row in rows:
+            self.run.metrics.append(**row)
+        print(f"pretraining: taken from {self._pretrained}, as {self.agent.updates:,} updates here would leave it")
 
     def _learn(self, adversarial: bool, bc_scale: float, train_actor: bool = True, lr_scale: float = 1.0) -> None:
         started = time.perf_counter()
         config = self.config
-        # Before the agent's own episodes there are demonstrations alone: every row is the expert's.
+        # Cloning comes before the agent's own episodes: all rows are the expert's, and it learns from all of them.
         expert_rows = config.batch_size if config.expert_rows and self.phase == "clone" else config.expert_rows
         batch = self._sample(expert_rows)
         expert = None if expert_rows else self._sample(config.batch_size)

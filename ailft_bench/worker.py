@@ -56,14 +56,15 @@ def _work(run: RunDirectory, should_stop: Callable[[], bool]) -> bool:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen, compiled = precision.of_run(run, device), bool(os.environ.get(machine.COMPILE))
-    run.start_attempt(precision=chosen, compiled=compiled)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    pretrained = None if compiled else pretraining.shared_file(_results(run), run.spec, device, chosen)
+    shared = pretrained.stem if pretrained and pretrained.exists() and run.latest_checkpoint() is None else None
+    run.start_attempt(precision=chosen, compiled=compiled, shared_pretraining=shared)
     torch.set_flush_denormal(True)
     if device == "cuda":  # a run that is continued must be the run that was not interrupted
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.deterministic = True
         torch.use_deterministic_algorithms(True, warn_only=True)
-    pretrained = None if compiled else pretraining.place(_results(run), run.spec, device, chosen)
     trainer = Trainer(run, _demonstrations(run), device, chosen, pretrained)
     if compiled:
         trainer.agent.compile()

@@ -55,7 +55,7 @@ class AgentConfig:
     sequence_length: int = 50
     demo_batch_fraction: float = 0.0
     demos_in_replay: bool = True
-    prioritize_ends: bool = False  # ours: the first and last frames of an episode are drawn as often as the others
+    prioritize_ends: bool = False  # ours: an episode's first and last frames are drawn half as often as others
 
     # Discriminator (eq. 3). Its regulariser is not given by the paper: ours is a zero-centred penalty on the
     # input gradient; gp_param is VMAIL's, noise is that of the authors' later code.

@@ -44,6 +44,7 @@ def results_of(run: RunDirectory) -> Path:
     return run.path.parents[3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["vmail", "no_ail"])
 def test_run_that_begins_where_another_came_is_the_run_that_began_by_itself(
     first: RunDirectory, tmp_path: Path, algorithm: str
@@ -54,16 +55,35 @@ def test_run_that_begins_where_another_came_is_the_run_that_began_by_itself(
     assert len(list((results_of(first) / "pretrained").iterdir())) == 1
     begun = torch.load(next((results_of(first) / "pretrained").iterdir()), weights_only=False)["rows"]
     assert shared.metrics.read()[: len(begun)] == begun, "the time of the pretraining counts as if it had been spent"
+    taken = [run.attempts.read()[0].provenance["shared_pretraining"] for run in (first, shared, alone)]
+    assert taken == [None, next((results_of(first) / "pretrained").iterdir()).stem, None]
 
 
-def test_damaged_file_is_replaced_by_pretraining_anew(first: RunDirectory, tmp_path: Path) -> None:
-    alone = run_to_the_end(tmp_path, "conservative")
-    (file,) = (tmp_path / "pretrained").iterdir()
-    whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2])
-    again = run_to_the_end(tmp_path, "vmail")
-    assert stream(again)[:1] == stream(alone)[:1]
-    assert pretraining.load(file, "cpu") is not None
+@pytest.mark.parametrize("damage", ["truncated", "one byte of a weight"])
+def test_damaged_file_is_as_good_as_none(first: RunDirectory, tmp_path: Path, damage: str) -> None:
+    (whole,) = (results_of(first) / "pretrained").iterdir()
+    content = bytearray(whole.read_bytes())
+    damaged = tmp_path / whole.name
+    if damage == "truncated":
+        damaged.write_bytes(content[: len(content) // 2])
+    else:
+        content[len(content) // 2] ^= 1
+        damaged.write_bytes(content)
+    assert pretraining.load(whole) is not None
+    assert pretraining.load(damaged) is None
+    state, rows = pretraining.load(whole)  # type: ignore[misc]
+    pretraining.save(damaged, tmp_path, state, rows)
+    assert pretraining.load(damaged) is not None
+    assert list(tmp_path.iterdir()) == [damaged]
+
+
+def test_file_that_cannot_be_written_stops_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blocked = tmp_path / "pretrained"
+    blocked.write_text("a file where the folder should be")
+    pretraining.save(blocked / "key.pt", tmp_path, {"weights": torch.zeros(3)}, [])
+    assert "key.pt: not written" in capsys.readouterr().out
+    assert pretraining.load(blocked / "key.pt") is None
+    assert list(tmp_path.iterdir()) == [blocked]
 
 
 @pytest.mark.parametrize(
@@ -80,18 +100,18 @@ def test_runs_share_what_they_have_in_common_and_nothing_else(
 ) -> None:
     spec = prepare(tmp_path, "conservative", *CLONING_FIRST).spec
     other = spec.model_copy(update={"agent": {**spec.agent, **changes}})
-    places = [pretraining.place(tmp_path, each, "cpu", "float32") for each in (spec, other)]
+    places = [pretraining.shared_file(tmp_path, each, "cpu", "float32") for each in (spec, other)]
     assert (places[0] == places[1]) is shared
     other_seed = spec.model_copy(update={"seed": 1})
-    assert pretraining.place(tmp_path, other_seed, "cpu", "float32") != places[0]
-    assert pretraining.place(tmp_path, spec, "cpu", "bfloat16") != places[0]
+    assert pretraining.shared_file(tmp_path, other_seed, "cpu", "float32") != places[0]
+    assert pretraining.shared_file(tmp_path, spec, "cpu", "bfloat16") != places[0]
 
 
 @pytest.mark.parametrize("changes", [{"pretrain_updates": 1}, {"bc_pretrain": 0}])
 def test_pretraining_that_depends_on_everything_is_not_shared(tmp_path: Path, changes: dict[str, int]) -> None:
     spec = prepare(tmp_path, "conservative", *CLONING_FIRST).spec
     other = spec.model_copy(update={"agent": {**spec.agent, **changes}})
-    assert pretraining.place(tmp_path, other, "cpu", "float32") is None
+    assert pretraining.shared_file(tmp_path, other, "cpu", "float32") is None
 
 
 def another(name: str) -> Any:
@@ -106,10 +126,15 @@ def another(name: str) -> Any:
     return (value or 1) + 1
 
 
+#: What the ``cpu`` preset switches on in the model and the batches.
+HELPS = {"center_frames": True, "random_shift": 4, "prioritize_ends": True, "model_bc_scale": 10.0, "free_nats": 3.0}
+
+
+@pytest.mark.parametrize("helps", [{}, HELPS], ids=["plain", "cpu"])
 @pytest.mark.parametrize("name", sorted(pretraining.AFTERWARDS))
-def test_nothing_reads_a_setting_before_its_time(name: str) -> None:
+def test_nothing_reads_a_setting_before_its_time(name: str, helps: dict[str, Any]) -> None:
     """Two updates of cloning with another value of it leave the same networks, optimisers and random numbers."""
-    first = config(bc_pretrain=2)
+    first = config(bc_pretrain=2, **helps)
     agents = [Agent(settings, 64, ACTIONS, seed=1) for settings in (first, replace(first, **{name: another(name)}))]
     assert agents[0].config != agents[1].config
     metrics = [[agent.clone(batch(first), None, 1.0, 2.0) for _ in range(2)] for agent in agents]

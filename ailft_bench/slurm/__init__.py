@@ -1,1 +1,1 @@
-"""SLURM: submission, the job, the queue and the watch over both; nothing else in the package talks to it."""
+"""SLURM: submission, the job, the queue and the watch over both; nothing else calls its commands."""

@@ -1,4 +1,4 @@
-"""The run store: one directory a run, readable after a kill at any moment.
+"""One run's directory: what lies in it, and in which order it is written.
 
 Layout of ``results/<suite>/<scale>/<algorithm>[+<variant>]/seed-<n>-<id8>/``::
 
@@ -175,7 +175,7 @@ class RunDirectory:
 
     @property
     def wall_time_s(self) -> float | None:
-        """How long a finished run worked, over all attempts."""
+        """How long a finished run worked, over all attempts, a pretraining that it took over included."""
         content = durable.read_json(self.path / "done")
         return None if content is None else float(content["wall_time_s"])
 
