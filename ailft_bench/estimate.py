@@ -71,18 +71,27 @@ def estimate(specs: Sequence[RunSpec], results: Path) -> Estimate:
 def _built_in_seconds(spec: RunSpec) -> float:
     agent = spec.agent
     evaluations = 1 + (spec.env_steps // spec.evaluation["every"] if agent["online"] else 0)
-    # Every evaluation plays its episodes twice: with mean and with sampled actions.
-    steps = 2 * evaluations * spec.evaluation["episodes"] * _horizon(spec)
-    steps += spec.env_steps if agent["online"] else 0
+    acting = _env_step_seconds(spec) * spec.env_steps if agent["online"] else 0.0
     updates, full = planned_updates(spec), 0
     if agent["adversarial"]:
         full = updates - agent["bc_pretrain"]
-    seconds = ENV_STEP_S.get(spec.environment["id"], max(ENV_STEP_S.values())) * steps
-    return START_S + seconds + updates * _model_update_seconds(agent) + full * _adversarial_update_seconds(agent)
+    acting += evaluations * _evaluation_seconds(spec)
+    return START_S + acting + updates * _model_update_seconds(agent) + full * _adversarial_update_seconds(agent)
 
 
 def _pretraining_share(spec: RunSpec) -> float:
-    return spec.agent["bc_pretrain"] * _model_update_seconds(spec.agent) / _built_in_seconds(spec)
+    """Return the share of a run that its pretraining and the evaluation after it take."""
+    seconds = spec.agent["bc_pretrain"] * _model_update_seconds(spec.agent) + _evaluation_seconds(spec)
+    return float(seconds / _built_in_seconds(spec))
+
+
+def _evaluation_seconds(spec: RunSpec) -> float:
+    """Return what one evaluation takes: it plays its episodes twice, with mean and with sampled actions."""
+    return 2 * spec.evaluation["episodes"] * _horizon(spec) * _env_step_seconds(spec)
+
+
+def _env_step_seconds(spec: RunSpec) -> float:
+    return ENV_STEP_S.get(spec.environment["id"], max(ENV_STEP_S.values()))
 
 
 def _model_update_seconds(agent: dict[str, Any]) -> float:
@@ -106,7 +115,8 @@ def _replay_bytes(spec: RunSpec) -> int:
 
 
 def _checkpoint_bytes(agent: dict[str, Any]) -> int:
-    return 3 * 4 * _parameters(agent)
+    copies = 4 if agent["average_decay"] else 3  # with Adam's two moments
+    return copies * 4 * _parameters(agent)
 
 
 def _horizon(spec: RunSpec) -> int:

@@ -1,9 +1,9 @@
 """Shared pretraining: runs that begin alike begin once.
 
 Methods that differ in their adversarial part alone clone the same networks from the same demonstrations, bit for
-bit. The first to come through leaves its state in ``results/pretrained/<key>.pt``, and those that start later go on
-from there: what they compute, and the time they report, is what it would have been. Those that start together each do
-it for themselves. The folder may be deleted at any time.
+bit. The first to come through leaves its state, evaluated once, in ``results/pretrained/<key>.pt``, and those that
+start later go on from there: what they compute, and the time they report, is what it would have been. Those that
+start together each do it for themselves. The folder may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -26,23 +26,28 @@ AFTERWARDS = frozenset(
         *("disc_steps", "disc_pairs", "disc_negatives", "disc_regularizer", "disc_penalty", "disc_penalty_target"),
         *("disc_noise", "disc_action_scale", "horizon", "imagination_starts", "discount", "lam", "discount_weights"),
         *("bootstrap", "data_critic_loss", "target_reduce", "target_every", "target_tau"),
-        *("prefill_steps", "online", "train_every", "updates_per_train", "actor_frozen_updates", "exploration_noise"),
+        *("prefill_steps", "online", "train_every", "updates_per_train", "actor_frozen_updates"),
+        *("acting", "exploration_noise"),
     )
 )
 
 
 def science(spec: RunSpec) -> dict[str, Any] | None:
-    """Return all that decides how ``spec`` is pretrained, None where no other run can have the same.
+    """Return all that decides the state after pretraining and its evaluation, None where no other run has the same.
 
     Full updates before the cloning (``pretrain_updates``) depend on everything, and are never shared.
     """
     if spec.agent["pretrain_updates"] or not spec.agent["bc_pretrain"]:
         return None
+    cloning = {name: value for name, value in spec.agent.items() if name not in AFTERWARDS}
+    # While there is nothing but demonstrations, they fill every row of a batch.
+    cloning["demo_batch_fraction"] = cloning["demo_batch_fraction"] > 0
     return {
         "environment": spec.environment,
         "demonstrations": spec.demonstrations["checksum"],
-        "agent": {name: value for name, value in spec.agent.items() if name not in AFTERWARDS},
+        "agent": cloning,
         "seed": spec.seed,
+        "evaluation": spec.evaluation["episodes"],
     }
 
 
@@ -68,7 +73,7 @@ def shared_file(results: Path, spec: RunSpec, device: str, precision: str) -> Pa
 
 
 def save(path: Path, scratch: Path, state: dict[str, Any], rows: list[Row]) -> None:
-    """Save the state after pretraining and the metrics' rows up to it.
+    """Save the state after pretraining and its evaluation, and the metrics' rows up to it.
 
     It is written into the folder ``scratch`` on the same file system, whose owner clears away what a kill leaves
     there. Nobody needs this file: where it cannot be written, this says so and goes on.

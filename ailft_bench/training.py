@@ -92,7 +92,7 @@ class Trainer:
         self._replay = Replay(run.path / "replay", frames, image_size, actions)
         self._rng = np.random.default_rng(branch(spec.seed, "replay"))
         generator = torch.Generator(device).manual_seed(branch_seed(spec.seed, "acting"))
-        self._policy = Policy(self.agent, True, generator, explore=True)
+        self._policy = Policy(self.agent, self.config.acting == "sample", generator, explore=True)
         self.counters = Counters()
         self._image: np.ndarray | None = None  # None between episodes
         self._score = EpisodeScore()
@@ -101,12 +101,13 @@ class Trainer:
         self._pretrained = pretrained
         if checkpoint:
             run.metrics.truncate(self._load(checkpoint[1] / "state.pt"))
+            self._pretrained = None  # who knows which machine and version came so far
         else:
             run.metrics.truncate(0)
             for episode in demonstrations.episodes:
                 self._replay.add_demonstration(episode.image, episode.action)
             if self.config.center_frames:
-                self.agent.model.center(_mean_frame(demonstrations))
+                self.agent.center(_mean_frame(demonstrations))
             self._take_shared_pretraining()
 
     @property
@@ -127,6 +128,7 @@ class Trainer:
         try:
             while not should_stop():
                 self._evaluate_if_due(should_stop)
+                self._share_pretraining()
                 if self.phase == "done":
                     if self._image is not None and self._averages:  # an episode that the budget cut off
                         self._log("train", self._drain_averages())
@@ -161,6 +163,8 @@ class Trainer:
             self._learn(adversarial=False, bc_scale=1.0, lr_scale=self.config.pretrain_lr_scale)
             self.counters.cloned += 1
             self._log_pretraining(self.counters.cloned, self.config.bc_pretrain)
+            if self.phase != "clone":
+                self.agent.settle()  # or the last batches at a high rate would be what all the rest begins with
         else:
             self._interact()
             if phase == "online" and self.counters.env_step % self.config.train_every == 0:
@@ -169,9 +173,6 @@ class Trainer:
                     self._learn(self.config.adversarial, self.config.bc_scale, train_actor=not frozen)
                     self.counters.online_updates += 1
         self.counters.ticks += 1
-        if self._pretrained and phase == "clone" and self.phase != "clone":
-            self._pass_time()
-            pretraining.save(self._pretrained, self.run.path, self._state(), self.run.metrics.read())
         self._report_progress()
 
     def _take_shared_pretraining(self) -> None:
@@ -184,6 +185,15 @@ class Trainer:
         for row in rows:
             self.run.metrics.append(**row)
         print(f"pretraining: taken from {self._pretrained}, as {self.agent.updates:,} updates here would leave it")
+        self._pretrained = None
+
+    def _share_pretraining(self) -> None:
+        """Leave the state before the first environment step, already evaluated, for runs that begin alike."""
+        if self._pretrained and self.phase not in ("pretrain", "clone"):
+            self._pass_time()
+            if self.counters.env_step == 0:
+                pretraining.save(self._pretrained, self.run.path, self._state(), self.run.metrics.read())
+            self._pretrained = None
 
     def _learn(self, adversarial: bool, bc_scale: float, train_actor: bool = True, lr_scale: float = 1.0) -> None:
         started = time.perf_counter()
@@ -206,7 +216,7 @@ class Trainer:
         return self._replay.sample(self._rng, rows, expert_rows, length, own_only, config.prioritize_ends)
 
     def _interact(self) -> None:
-        """Take one environment step with a sampled action."""
+        """Take one environment step and store it."""
         started = time.perf_counter()
         if self._image is None:
             self._image, _ = self._env.reset(seed=branch_seed(self.spec.seed, "train", str(self.counters.episode)))

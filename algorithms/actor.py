@@ -34,9 +34,7 @@ class Actor(nn.Module):
         """Return the mean action or a sample, with ``explore`` plus exploration noise, without gradient."""
         with torch.no_grad():
             policy = self(features)
-            if not sample:
-                return policy.mode()
-            action, _ = policy.rsample(generator)
+            action = policy.rsample(generator)[0] if sample else policy.mode()
             if not explore:
                 return action
             noise = torch.randn(action.shape, generator=generator, device=action.device)

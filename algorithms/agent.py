@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,9 @@ from algorithms.world_model import Metrics, WorldModel
 class Agent:
     """World model, discriminator, critics and actor with their optimisers and one random generator.
 
-    ``precision`` is that of products and convolutions in updates (see ``algorithms.precision``); it may be changed
-    between them.
+    ``acting_model`` and ``acting_actor`` are what a policy acts with: the trained networks themselves, or with
+    ``average_decay`` their averages over the updates. ``precision`` is that of products and convolutions in updates
+    (see ``algorithms.precision``); it may be changed between them.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Agent:
             "critics": self.critics,
             "actor": self.actor,
         }
+        self._start_averages()
         rates = (config.model_lr, config.disc_lr, config.critic_lr, config.actor_lr)
         self._rates = dict(zip(self._modules, rates, strict=True))
         self._optimizers = {
@@ -78,6 +81,16 @@ class Agent:
             for name, module in self._modules.items()
         }
 
+    def center(self, frame: Tensor) -> None:
+        """Take a mean frame as the background; see ``WorldModel.center``."""
+        self.model.center(frame)
+        self.acting_model.background.copy_(self.model.background)
+
+    def settle(self) -> None:
+        """Let the trained networks go on from their averages, where there are any."""
+        for name, average in self._averages.items():
+            self._modules[name].load_state_dict(average.state_dict())
+
     def clone(self, batch: Batch, expert: Batch | None, bc_scale: float, lr_scale: float = 1.0) -> dict[str, float]:
         """Update the model on ``batch`` (eq. 2) and the actor by ``bc_scale`` x behaviour cloning, no more.
 
@@ -86,6 +99,7 @@ class Agent:
         with products_in(self.precision, self.device):
             metrics = self._clone(*self._to_device(batch, expert), bc_scale, lr_scale)
         self.updates += 1
+        self._average()
         return _to_floats(metrics)
 
     def update(self, batch: Batch, expert: Batch | None, train_actor: bool = True) -> dict[str, float]:
@@ -102,6 +116,7 @@ class Agent:
         with products_in(self.precision, self.device):
             metrics = self._update(*self._to_device(batch, expert), train_actor)
         self.updates += 1
+        self._average()
         if self.updates % self.config.target_every == 0:
             self.critics.update_targets()
         return _to_floats(metrics)
@@ -322,6 +337,25 @@ class Agent:
             optimizer.step()
         metrics[f"{name.removesuffix('s')}/grad_norm"] = norm
 
+    def _start_averages(self) -> None:
+        self.acting_model, self.acting_actor = self.model, self.actor
+        self._averages: dict[str, nn.Module] = {}
+        if self.config.average_decay:
+            self.acting_model = deepcopy(self.model).requires_grad_(False)
+            self.acting_actor = deepcopy(self.actor).requires_grad_(False)
+            self._averages = {"model": self.acting_model, "actor": self.acting_actor}
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the averages towards the networks, at first faster: the first weights are nothing to remember."""
+        decay = min(self.config.average_decay, (1 + self.updates) / (10 + self.updates))
+        for name, average in self._averages.items():
+            module = self._modules[name]
+            for slow, fast in zip(average.parameters(), module.parameters(), strict=True):
+                slow.lerp_(fast, 1 - decay)
+            for kept, current in zip(average.buffers(), module.buffers(), strict=True):
+                kept.copy_(current)
+
     def _to_device(self, batch: Batch, expert: Batch | None) -> tuple[Batch, Batch | None]:
         return batch.to(self.device), expert and expert.to(self.device)
 
@@ -331,6 +365,7 @@ class Agent:
             "updates": self.updates,
             "generator": self.generator.get_state(),
             "modules": {name: module.state_dict() for name, module in self._modules.items()},
+            "averages": {name: module.state_dict() for name, module in self._averages.items()},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()},
         }
 
@@ -352,6 +387,8 @@ class Agent:
         """Restore the networks alone, from any device: enough to act and to be evaluated."""
         for name, module in self._modules.items():
             module.load_state_dict(state["modules"][name])
+        for name, module in self._averages.items():
+            module.load_state_dict(state["averages"][name])
 
 
 @contextmanager

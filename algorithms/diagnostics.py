@@ -17,6 +17,8 @@ def calibration(agent: Agent, frames: Tensor, actions: Tensor, generator: torch.
     ensemble's disagreement. That is sound only where the two go together: ``disagreement/calibration`` is
     their rank correlation (Spearman) over all steps, 1 where disagreement orders errors perfectly.
 
+    Judged is the model that learns and imagines, whose ensemble the penalty reads, not an average that acts.
+
     Args:
         agent: whose model is judged.
         frames: folded uint8 (T, B, S/2, S/2, 12).

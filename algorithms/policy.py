@@ -15,8 +15,8 @@ from algorithms.rssm import Latent
 class Policy:
     """An agent acting in one environment: the filtered latent state and the last action.
 
-    ``sample`` draws actions from the policy, ``explore`` adds exploration noise to them; otherwise its mean action
-    is taken. Random numbers come from ``generator``, never from the agent's own: acting leaves learning as it was.
+    ``sample`` draws actions from the policy, otherwise its mean action is taken; ``explore`` adds exploration noise.
+    Random numbers come from ``generator``, never from the agent's own: acting leaves learning as it was.
     """
 
     def __init__(self, agent: Agent, sample: bool, generator: torch.Generator, explore: bool = False) -> None:
@@ -25,15 +25,15 @@ class Policy:
 
     def reset(self) -> None:
         """Forget the episode."""
-        self._latent = self._agent.model.rssm.initial(1)
+        self._latent = self._agent.acting_model.rssm.initial(1)
         self._action = torch.zeros(1, self._agent.action_size, device=self._agent.device)
 
     def act(self, image: np.ndarray) -> np.ndarray:
         """Return the action (A,) for the next uint8 image (S, S, 3) of the episode."""
         frame = torch.from_numpy(fold(image))[None].to(self._agent.device)
         with torch.no_grad():
-            self._latent = self._agent.model.step(self._latent, self._action, frame, self._generator)
-        self._action = self._agent.actor.act(self._latent.features, self._sample, self._explore, self._generator)
+            self._latent = self._agent.acting_model.step(self._latent, self._action, frame, self._generator)
+        self._action = self._agent.acting_actor.act(self._latent.features, self._sample, self._explore, self._generator)
         return self._action[0].cpu().numpy()
 
     def state_dict(self) -> dict[str, Any]:

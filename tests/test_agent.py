@@ -305,7 +305,8 @@ def test_mean_actions_are_deterministic_and_exploration_noise_is_for_training_al
     def act(agent: Agent, sample: bool, explore: bool, seed: int = 3) -> np.ndarray:
         return Policy(agent, sample, torch.Generator().manual_seed(seed), explore).act(image)
 
-    assert (act(noisy, False, False) == act(noisy, False, True)).all()
+    assert (act(noisy, False, False) == act(quiet, False, True)).all()
+    assert not (act(noisy, False, True) == act(noisy, False, False)).any()
     assert (act(noisy, True, False) == act(quiet, True, True)).all()
     assert not (act(noisy, True, True) == act(quiet, True, True)).any()
     assert not (act(noisy, True, False, seed=3) == act(noisy, True, False, seed=4)).any()
@@ -329,6 +330,32 @@ def test_weight_decay_is_a_share_of_the_weight_whatever_the_rate() -> None:
         parameter.grad = torch.zeros_like(parameter)
     agent._optimizers["actor"].step()
     torch.testing.assert_close(agent.actor.layers[0].weight, 0.99 * before)
+
+
+def test_average_acts_and_follows_what_learns_without_changing_it() -> None:
+    settings = config(average_decay=0.5)
+    agent, plain = (Agent(each, 64, ACTIONS, seed=0) for each in (settings, config()))
+    for each in (agent, plain):
+        each.center(torch.full((32, 32, 12), 7.0))
+    assert torch.equal(agent.acting_model.background, agent.model.background)
+    expected = agent.actor.layers[0].weight.clone()
+    for update in range(1, 13):
+        for each in (agent, plain):
+            each.update(batch(settings, update), None) if update % 2 else each.clone(batch(settings, update), None, 1.0)
+        share = max(0.5, 1 - (1 + update) / (10 + update))
+        expected = (1 - share) * expected + share * agent.actor.layers[0].weight
+    torch.testing.assert_close(agent.acting_actor.layers[0].weight, expected)
+    assert not changed(parameters(agent), parameters(plain))
+    assert plain.acting_actor is plain.actor
+    image = next(frames(1))
+    first, unaveraged = (Policy(each, False, torch.Generator().manual_seed(0)).act(image) for each in (agent, plain))
+    assert (first != unaveraged).any()
+    restored = Agent(settings, 64, ACTIONS, seed=1)
+    restored.load_networks(agent.state_dict())
+    assert (Policy(restored, False, torch.Generator().manual_seed(0)).act(image) == first).all()
+    agent.settle()
+    assert torch.equal(agent.actor.layers[0].weight, agent.acting_actor.layers[0].weight)
+    assert (Policy(agent, False, torch.Generator().manual_seed(0)).act(image) == first).all()
 
 
 def test_data_reward_is_read_without_instance_noise() -> None:

@@ -86,7 +86,7 @@ def with_weights_of(plain: PlainAgent, settings: AgentConfig) -> Agent:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"random_shift": 4}, {"demo_batch_fraction": 0.0, "member_per_row": True}],
+    [{"random_shift": 4, "average_decay": 0.5}, {"demo_batch_fraction": 0.0, "member_per_row": True}],
     ids=["half", "none"],
 )
 def test_fast_update_is_the_plain_one_to_rounding(changes: dict[str, Any]) -> None:

@@ -23,6 +23,8 @@ CLONING_FIRST = (
     "settings.pretrain_updates=0",
     "settings.bc_pretrain=30",
     "settings.bc_scale=0.1",
+    "settings.average_decay=0.9",
+    "settings.acting=mean",
     "scales.smoke.env_steps=120",
     "evaluation.every=120",
     "evaluation.episodes=1",
@@ -45,7 +47,7 @@ def results_of(run: RunDirectory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["vmail", "no_ail"])
+@pytest.mark.parametrize("algorithm", ["vmail", "no_ail", "bc"])
 def test_run_that_begins_where_another_came_is_the_run_that_began_by_itself(
     first: RunDirectory, tmp_path: Path, algorithm: str
 ) -> None:
@@ -55,6 +57,7 @@ def test_run_that_begins_where_another_came_is_the_run_that_began_by_itself(
     assert len(list((results_of(first) / "pretrained").iterdir())) == 1
     begun = torch.load(next((results_of(first) / "pretrained").iterdir()), weights_only=False)["rows"]
     assert shared.metrics.read()[: len(begun)] == begun, "the time of the pretraining counts as if it had been spent"
+    assert (begun[-1]["phase"], begun[-1]["env_step"]) == ("eval", 0)
     taken = [run.attempts.read()[0].provenance["shared_pretraining"] for run in (first, shared, alone)]
     assert taken == [None, next((results_of(first) / "pretrained").iterdir()).stem, None]
 
@@ -90,6 +93,8 @@ def test_file_that_cannot_be_written_stops_nobody(tmp_path: Path, capsys: pytest
     ("changes", "shared"),
     [
         ({"alpha": 7.0, "horizon": 9, "bc_scale": 0.5, "prefill_steps": 7}, True),
+        ({"demo_batch_fraction": 1.0}, True),
+        ({"demo_batch_fraction": 0.0}, False),
         ({"model_lr": 2e-3}, False),
         ({"bc_pretrain": 31}, False),
         ({"n_critics": 3}, False),  # other random numbers for the actor's first weights
@@ -104,6 +109,8 @@ def test_runs_share_what_they_have_in_common_and_nothing_else(
     assert (places[0] == places[1]) is shared
     other_seed = spec.model_copy(update={"seed": 1})
     assert pretraining.shared_file(tmp_path, other_seed, "cpu", "float32") != places[0]
+    better_evaluated = spec.model_copy(update={"evaluation": {**spec.evaluation, "episodes": 9}})
+    assert pretraining.shared_file(tmp_path, better_evaluated, "cpu", "float32") != places[0]
     assert pretraining.shared_file(tmp_path, spec, "cpu", "bfloat16") != places[0]
 
 
@@ -127,7 +134,14 @@ def another(name: str) -> Any:
 
 
 #: What the ``cpu`` preset switches on in the model and the batches.
-HELPS = {"center_frames": True, "random_shift": 4, "prioritize_ends": True, "model_bc_scale": 10.0, "free_nats": 3.0}
+HELPS = {
+    "center_frames": True,
+    "random_shift": 4,
+    "prioritize_ends": True,
+    "model_bc_scale": 10.0,
+    "free_nats": 3.0,
+    "average_decay": 0.9,
+}
 
 
 @pytest.mark.parametrize("helps", [{}, HELPS], ids=["plain", "cpu"])

@@ -27,6 +27,7 @@ class PlainAgent(Agent):
         rssm.prior_heads = PlainHeads(rssm.members, rssm.deter, config.hidden, 2 * rssm.stoch)  # type: ignore[assignment]
         self.model.background = torch.zeros(3, 64, 64)
         self.model.to(self.device)
+        self._start_averages()  # of the networks that are there now
         self.use_plain_optimizers()
 
     def use_plain_optimizers(self) -> None:

@@ -22,7 +22,7 @@ SuiteName = Annotated[
 CheckpointOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="A folder of RUN/checkpoint. Default: the newest.")
 ]
-SampleOption = Annotated[bool, typer.Option("--sample", help="Draw actions, as in training, instead of their mean.")]
+SampleOption = Annotated[bool, typer.Option("--sample", help="Draw actions instead of taking their mean.")]
 
 
 def register(app: typer.Typer) -> None:

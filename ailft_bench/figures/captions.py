@@ -44,7 +44,7 @@ def estimate_caption(comparison: Comparison, what: str, offline: bool = False, m
 def sampled_caption(comparison: Comparison) -> str:
     """Return the caption of a figure of both final evaluations, of mean and of sampled actions."""
     parts = [_subject(comparison), "Final evaluation of finished runs."]
-    parts.append("Filled: the policy's mean action; open squares: actions sampled from it, as in training.")
+    parts.append("Filled: the policy's mean action; open squares: actions sampled from it.")
     parts += [_evaluation(comparison, "of other start states for each"), f"Intervals: {_interval(comparison)}."]
     return " ".join([*parts, *_missing(comparison)])
 

@@ -1,4 +1,4 @@
-"""Both final evaluations side by side: the policy's mean action, and actions sampled as in training."""
+"""Both final evaluations side by side: the policy's mean action, and actions sampled from it."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ def _actions(comparison: Comparison) -> str:
     table = tables.actions(comparison)
     text = (
         "The last evaluation, twice: with the policy's mean action, which all other tables and curves show, and with "
-        "actions sampled from it, as in training. Start states are different ones."
+        "actions sampled from it. Start states are different ones."
     )
     return f"<p class='dim'>{text}</p>{_table(table)}" if len(table) else ""
 
