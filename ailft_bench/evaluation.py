@@ -12,8 +12,7 @@ import torch
 from ailft_bench.envs.base import ImitationEnv
 from ailft_bench.score import EpisodeScore
 from ailft_bench.seeding import branch_seed
-from algorithms.agent import Agent
-from algorithms.policy import Policy
+from algorithms.learner import Learner
 
 
 class Stopped(Exception):
@@ -30,7 +29,7 @@ class EvaluatedEpisode:
 
 
 def evaluate(
-    agent: Agent,
+    agent: Learner,
     env: ImitationEnv,
     episodes: int,
     seed: int,
@@ -50,7 +49,7 @@ def evaluate(
     for index in range(episodes):
         names = ("eval", occasion, "sampled" if sample else "mean", str(index))
         generator = torch.Generator(agent.device).manual_seed(branch_seed(seed, *names, "policy"))
-        policy = Policy(agent, sample, generator)
+        policy = agent.policy(sample, generator)
         image, _ = env.reset(seed=branch_seed(seed, *names, "env"))
         images, actions, score = [image], [np.zeros(agent.action_size, np.float32)], EpisodeScore()
         done = False

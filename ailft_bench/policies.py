@@ -20,8 +20,9 @@ from ailft_bench.envs.base import ImitationEnv
 from ailft_bench.errors import UserError, nearest
 from ailft_bench.evaluation import EvaluatedEpisode, evaluate
 from ailft_bench.store import RunDirectory
-from algorithms.agent import Agent
 from algorithms.config import AgentConfig
+from algorithms.learner import Learner
+from algorithms.learners import build
 
 VIDEO_FORMATS = {".gif": "GIF", ".webp": "WEBP"}
 _FRAME_MS = 60
@@ -31,7 +32,7 @@ _FRAME_MS = 60
 class TrainedPolicy:
     """A policy, the environment it was trained in, and the environment step of its checkpoint."""
 
-    agent: Agent
+    agent: Learner
     env: ImitationEnv
     env_step: int
     seed: int
@@ -62,7 +63,7 @@ def load_policy(run: RunDirectory, checkpoint: str | None = None, device: str = 
         raise UserError(f"{env_id}: changed since run {spec.run_id}; its policy cannot be compared any more")
     env = make_env(env_id, spec.environment_kwargs)
     image_size, actions = env.observation_space.shape[0], env.action_space.shape[0]  # type: ignore[index]
-    agent = Agent(AgentConfig.from_settings(spec.agent), image_size, actions, 0, device)
+    agent = build(AgentConfig.from_settings(spec.agent), image_size, actions, 0, device)
     try:
         state = torch.load(folder / "state.pt", map_location=device, weights_only=False)
         agent.load_networks(state["agent"])

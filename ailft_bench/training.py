@@ -27,11 +27,9 @@ from ailft_bench.evaluation import Stopped, averages, evaluate
 from ailft_bench.score import EpisodeScore
 from ailft_bench.seeding import branch, branch_seed
 from ailft_bench.store import RunDirectory
-from algorithms.agent import Agent
 from algorithms.config import AgentConfig
-from algorithms.diagnostics import calibration
 from algorithms.frames import fold
-from algorithms.policy import Policy
+from algorithms.learners import build
 from algorithms.precision import Precision
 from algorithms.replay import Batch, Replay
 
@@ -81,7 +79,7 @@ class Trainer:
         self._env = make_env(spec.environment["id"], spec.environment_kwargs)
         self._eval_env = make_env(spec.environment["id"], spec.environment_kwargs)
         image_size, actions = self._env.observation_space.shape[0], self._env.action_space.shape[0]  # type: ignore[index]
-        self.agent = Agent(self.config, image_size, actions, branch_seed(spec.seed, "agent"), device, precision)
+        self.agent = build(self.config, image_size, actions, branch_seed(spec.seed, "agent"), device, precision)
         episodes = 1 + spec.env_steps // self._env.horizon
         frames = sum(len(episode.image) for episode in demonstrations.episodes) + spec.env_steps + episodes
         checkpoint = run.latest_checkpoint()
@@ -92,7 +90,7 @@ class Trainer:
         self._replay = Replay(run.path / "replay", frames, image_size, actions)
         self._rng = np.random.default_rng(branch(spec.seed, "replay"))
         generator = torch.Generator(device).manual_seed(branch_seed(spec.seed, "acting"))
-        self._policy = Policy(self.agent, self.config.acting == "sample", generator, explore=True)
+        self._policy = self.agent.policy(self.config.acting == "sample", generator, explore=True)
         self.counters = Counters()
         self._image: np.ndarray | None = None  # None between episodes
         self._score = EpisodeScore()
@@ -212,7 +210,7 @@ class Trainer:
 
     def _sample(self, expert_rows: int) -> Batch:
         config = self.config
-        rows, length, own_only = config.batch_size, config.sequence_length, not config.demos_in_replay
+        rows, length, own_only = config.batch_size, config.row_frames, not config.demos_in_replay
         return self._replay.sample(self._rng, rows, expert_rows, length, own_only, config.prioritize_ends)
 
     def _interact(self) -> None:
@@ -247,7 +245,7 @@ class Trainer:
         generator = torch.Generator(self.agent.device).manual_seed(branch_seed(seed, "eval", occasion, "calibration"))
         metrics = averages(episode.metrics for episode in mean)
         metrics |= {f"sampled/{k}": v for k, v in averages(episode.metrics for episode in sampled).items()}
-        self._log("eval", metrics | calibration(self.agent, frames, actions, generator))
+        self._log("eval", metrics | self.agent.judge(frames, actions, generator))
         self.counters.evaluated_at = step
 
     def _log_pretraining(self, updates: int, budget: int) -> None:

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
-from typing import Any
+from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,20 +19,22 @@ from algorithms import objectives
 from algorithms.actor import Actor
 from algorithms.config import AgentConfig
 from algorithms.critics import Critics
+from algorithms.diagnostics import calibration
 from algorithms.discriminator import Discriminator
 from algorithms.imagination import Rollout, imagine
-from algorithms.precision import Precision, float32, products_in
+from algorithms.learner import Learner, Metrics, to_floats
+from algorithms.policy import LatentPolicy
+from algorithms.precision import Precision, products_in
 from algorithms.replay import Batch
 from algorithms.rssm import Latent, Posterior
-from algorithms.world_model import Metrics, WorldModel
+from algorithms.world_model import WorldModel
 
 
-class Agent:
-    """World model, discriminator, critics and actor with their optimisers and one random generator.
+class Agent(Learner):
+    """World model, discriminator, critics and actor.
 
     ``acting_model`` and ``acting_actor`` are what a policy acts with: the trained networks themselves, or with
-    ``average_decay`` their averages over the updates. ``precision`` is that of products and convolutions in updates
-    (see ``algorithms.precision``); it may be changed between them.
+    ``average_decay`` their averages over the updates.
     """
 
     def __init__(
@@ -46,50 +46,45 @@ class Agent:
         device: str = "cpu",
         precision: Precision = "float32",
     ) -> None:
-        self.config = config
-        self.device = torch.device(device)
-        self.precision = precision
-        self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.action_size = action_size
-        self.updates = 0
-        with torch.random.fork_rng():
-            # Not the seed of the generator above: its first draws would be the very bits of the first weights.
-            torch.manual_seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
-            self.model = WorldModel(config, image_size, action_size).to(self.device)
+        super().__init__(config, action_size, seed, device, precision)
+        with self._first_weights(seed):
+            self.model = WorldModel(config, image_size, action_size)
             size = self.model.feature_size
-            self.discriminator = Discriminator(config, size, action_size).to(self.device)
-            self.critics = Critics(config, size, action_size).to(self.device)
-            self.actor = Actor(config, size, action_size).to(self.device)
-        self._modules: dict[str, nn.Module] = {
-            "model": self.model,
-            "discriminator": self.discriminator,
-            "critics": self.critics,
-            "actor": self.actor,
-        }
-        self._start_averages()
-        rates = (config.model_lr, config.disc_lr, config.critic_lr, config.actor_lr)
-        self._rates = dict(zip(self._modules, rates, strict=True))
-        self._optimizers = {
-            name: torch.optim.AdamW(
-                [parameter for parameter in module.parameters() if parameter.requires_grad],
-                lr=self._rates[name],
-                eps=config.adam_eps,
-                # A share of the weight in each step, as in the authors' code: AdamW multiplies it by the rate.
-                weight_decay=config.weight_decay / self._rates[name] if self._rates[name] else 0.0,
-                fused=True,
-            )
-            for name, module in self._modules.items()
-        }
+            self.discriminator = Discriminator(config, size, action_size)
+            self.critics = Critics(config, size, action_size)
+            self.actor = Actor(config, size, action_size)
+        self._take(
+            {
+                "model": (self.model, config.model_lr),
+                "discriminator": (self.discriminator, config.disc_lr),
+                "critics": (self.critics, config.critic_lr),
+                "actor": (self.actor, config.actor_lr),
+            },
+            averaged=("model", "actor"),
+        )
+
+    @property
+    def acting_model(self) -> WorldModel:
+        """The world model that filters for a policy."""
+        return cast(WorldModel, self._acting("model"))
+
+    @property
+    def acting_actor(self) -> Actor:
+        """The actor that acts for a policy."""
+        return cast(Actor, self._acting("actor"))
 
     def center(self, frame: Tensor) -> None:
-        """Take a mean frame as the background; see ``WorldModel.center``."""
+        """Take a mean frame as the background; see ``FrameScaling.center``."""
         self.model.center(frame)
-        self.acting_model.background.copy_(self.model.background)
+        self.acting_model.center(frame)
 
-    def settle(self) -> None:
-        """Let the trained networks go on from their averages, where there are any."""
-        for name, average in self._averages.items():
-            self._modules[name].load_state_dict(average.state_dict())
+    def policy(self, sample: bool, generator: torch.Generator, explore: bool = False) -> LatentPolicy:
+        """Return a policy that acts in one environment; see ``LatentPolicy``."""
+        return LatentPolicy(self, sample, generator, explore)
+
+    def judge(self, frames: Tensor, actions: Tensor, generator: torch.Generator) -> dict[str, float]:
+        """Return what fresh episodes say of the model; see ``diagnostics.calibration``."""
+        return calibration(self, frames, actions, generator)
 
     def clone(self, batch: Batch, expert: Batch | None, bc_scale: float, lr_scale: float = 1.0) -> dict[str, float]:
         """Update the model on ``batch`` (eq. 2) and the actor by ``bc_scale`` x behaviour cloning, no more.
@@ -98,9 +93,8 @@ class Agent:
         """
         with products_in(self.precision, self.device):
             metrics = self._clone(*self._to_device(batch, expert), bc_scale, lr_scale)
-        self.updates += 1
-        self._average()
-        return _to_floats(metrics)
+        self._count_update()
+        return to_floats(metrics)
 
     def update(self, batch: Batch, expert: Batch | None, train_actor: bool = True) -> dict[str, float]:
         """Do one full update: model, discriminator, actor, critics, all from the same rollouts.
@@ -115,18 +109,13 @@ class Agent:
         """
         with products_in(self.precision, self.device):
             metrics = self._update(*self._to_device(batch, expert), train_actor)
-        self.updates += 1
-        self._average()
+        self._count_update()
         if self.updates % self.config.target_every == 0:
             self.critics.update_targets()
-        return _to_floats(metrics)
+        return to_floats(metrics)
 
     def compile(self, backend: str = "inductor") -> None:
-        """Compile what holds no random numbers (``torch.compile``); the first updates then take minutes.
-
-        Raises:
-            RuntimeError: at the first update, where there is no compiler.
-        """
+        """Compile encoder, decoder, actor, critics and the steps of the RSSM; see ``Learner.compile``."""
         for module in (self.model.encoder, self.model.decoder, self.actor.layers, *self.critics.online):
             module.compile(backend=backend)
         for name in ("advance", "infer", "imagine"):
@@ -326,69 +315,8 @@ class Agent:
         steps = torch.arange(len(like), device=like.device, dtype=like.dtype)[:, None]
         return self.config.discount**steps if self.config.discount_weights else torch.ones_like(steps)
 
-    def _step(self, name: str, loss: Tensor, metrics: Metrics, lr_scale: float = 1.0) -> None:
-        optimizer, module = self._optimizers[name], self._modules[name]
-        for group in optimizer.param_groups:
-            group["lr"] = lr_scale * self._rates[name]
-        optimizer.zero_grad(set_to_none=True)
-        with float32():  # backward computes in the types of forward by itself
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(module.parameters(), self.config.grad_clip)
-            optimizer.step()
-        metrics[f"{name.removesuffix('s')}/grad_norm"] = norm
-
-    def _start_averages(self) -> None:
-        self.acting_model, self.acting_actor = self.model, self.actor
-        self._averages: dict[str, nn.Module] = {}
-        if self.config.average_decay:
-            self.acting_model = deepcopy(self.model).requires_grad_(False)
-            self.acting_actor = deepcopy(self.actor).requires_grad_(False)
-            self._averages = {"model": self.acting_model, "actor": self.acting_actor}
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        """Move the averages towards the networks, at first faster: the first weights are nothing to remember."""
-        decay = min(self.config.average_decay, (1 + self.updates) / (10 + self.updates))
-        for name, average in self._averages.items():
-            module = self._modules[name]
-            for slow, fast in zip(average.parameters(), module.parameters(), strict=True):
-                slow.lerp_(fast, 1 - decay)
-            for kept, current in zip(average.buffers(), module.buffers(), strict=True):
-                kept.copy_(current)
-
     def _to_device(self, batch: Batch, expert: Batch | None) -> tuple[Batch, Batch | None]:
         return batch.to(self.device), expert and expert.to(self.device)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything the next update depends on, random generator included."""
-        return {
-            "updates": self.updates,
-            "generator": self.generator.get_state(),
-            "modules": {name: module.state_dict() for name, module in self._modules.items()},
-            "averages": {name: module.state_dict() for name, module in self._averages.items()},
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()},
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what ``state_dict`` returned, on the same kind of device: random streams differ between kinds.
-
-        Raises:
-            ValueError: the state is of another kind of device.
-        """
-        if state["generator"].numel() != self.generator.get_state().numel():
-            raise ValueError(f"saved on another kind of device than {self.device.type}; go on where it began")
-        self.load_networks(state)
-        self.updates = state["updates"]
-        self.generator.set_state(state["generator"].cpu())
-        for name, optimizer in self._optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
-
-    def load_networks(self, state: dict[str, Any]) -> None:
-        """Restore the networks alone, from any device: enough to act and to be evaluated."""
-        for name, module in self._modules.items():
-            module.load_state_dict(state["modules"][name])
-        for name, module in self._averages.items():
-            module.load_state_dict(state["averages"][name])
 
 
 @contextmanager
@@ -402,9 +330,3 @@ def _frozen(*modules: nn.Module) -> Iterator[None]:
     finally:
         for parameter in parameters:
             parameter.requires_grad_(True)
-
-
-def _to_floats(metrics: Metrics) -> dict[str, float]:
-    """Bring all diagnostics to the host in one transfer."""
-    values = torch.stack([value.detach().float() for value in metrics.values()]).tolist()
-    return dict(zip(metrics, values, strict=True))

@@ -101,6 +101,11 @@ class AgentConfig:
     bc_scale: float = 0.0  # weight of -log pi(a_E | s_E) in every actor update
     model_bc_scale: float = 0.0  # ours: weight of the same term in the model's loss, so that states hold what it needs
 
+    # What acts: a policy of the world model's latent state, or for plain cloning a network on the last frames.
+    policy: Literal["latent", "image"] = "latent"
+    frame_stack: int = 1  # frames that an image policy sees at once
+    action_chunk: int = 1  # actions that an image policy decides at once, and then plays without looking
+
     # Optimisers.
     model_lr: float = 3e-4
     disc_lr: float = 1e-4
@@ -142,6 +147,13 @@ class AgentConfig:
             raise SettingError("model_bc_scale", self.model_bc_scale, "0 where demo_batch_fraction is 0")
         if self.random_shift % 2:
             raise SettingError("random_shift", self.random_shift, "an even number: frames are folded 2 x 2")
+        if self.policy == "image" and (self.adversarial or self.online or self.demo_batch_fraction < 1):
+            raise SettingError(
+                "policy", "image", "only with adversarial: false, online: false, demo_batch_fraction: 1 (method bc_cnn)"
+            )
+        for name in ("frame_stack", "action_chunk"):
+            if self.policy == "latent" and getattr(self, name) > 1:
+                raise SettingError(name, getattr(self, name), "1 where the policy acts on latent states (see bc_cnn)")
         if not self.online and self.pretrain_updates + self.bc_pretrain == 0:
             raise SettingError("bc_pretrain", 0, "at least 1 where online is false: nothing else would be learned")
 
@@ -167,6 +179,11 @@ class AgentConfig:
         """Rows of each batch that are expert sequences: at least one where the fraction is above 0."""
         return max(round(self.demo_batch_fraction * self.batch_size), int(self.demo_batch_fraction > 0))
 
+    @property
+    def row_frames(self) -> int:
+        """Frames of one row of a batch: what an image policy sees and the actions after it, or a sequence."""
+        return self.frame_stack + self.action_chunk if self.policy == "image" else self.sequence_length
+
     def as_dict(self) -> dict[str, Any]:
         """Return all settings, in the order of declaration."""
         return dataclasses.asdict(self)
@@ -177,7 +194,8 @@ _HINTS.update(typing.get_type_hints(AgentConfig))
 
 _POSITIVE_INTEGERS = (
     "depth deter stoch hidden units ensemble_size batch_size disc_layers disc_units disc_steps disc_pairs "
-    "n_critics critic_layers target_every actor_layers horizon imagination_starts train_every updates_per_train"
+    "n_critics critic_layers target_every actor_layers horizon imagination_starts train_every updates_per_train "
+    "frame_stack action_chunk"
 )
 _NONNEGATIVE = (
     "kl_scale free_nats disc_penalty disc_penalty_target disc_noise disc_action_scale alpha entropy bc_scale "

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from algorithms import objectives
-from algorithms.agent import Agent
+
+if TYPE_CHECKING:
+    from algorithms.agent import Agent
 
 
 @torch.no_grad()

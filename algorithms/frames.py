@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 CHANNELS = 12
 
@@ -43,3 +43,34 @@ def shift(frames: Tensor, offsets: Tensor) -> Tensor:
     y, x = y.clamp(0, height - 1)[:, :, None], x.clamp(0, width - 1)[:, None, :]
     moved = images[:, torch.arange(rows, device=frames.device)[:, None, None], y, x]
     return (moved * inside[..., None]).movedim(-1, -3)
+
+
+class FrameScaling(nn.Module):
+    """What a network sees of folded uint8 frames: scaled, as differences to a background, shifted at random.
+
+    A fixed camera shows the same scene over and over; as differences to a background the networks need not learn it
+    first and what moves long after. Frames that are shifted up to ``random_shift`` pixels are harder to learn by heart.
+    """
+
+    def __init__(self, image_size: int, center_frames: bool, random_shift: int) -> None:
+        super().__init__()
+        self.image_size, self._centered, self._most = image_size, center_frames, random_shift // 2
+        self.background: Tensor
+        self.register_buffer("background", torch.zeros(CHANNELS, image_size // 2, image_size // 2))
+
+    def center(self, frame: Tensor) -> None:
+        """Take a mean folded frame (S/2, S/2, 12), 0 to 255 in float64, as the background."""
+        self.background.copy_(scale(frame.clone()))
+
+    def scaled(self, frames: Tensor) -> Tensor:
+        """Return (..., S/2, S/2, 12) as floats (..., 12, S/2, S/2), less the background."""
+        scaled = scale(frames)
+        return scaled.sub_(self.background) if self._centered else scaled
+
+    def shifted(self, scaled: Tensor, generator: torch.Generator) -> Tensor:
+        """Move each sequence (T, B, ...) by a random offset in steps of two pixels: what moves together stays so."""
+        if not self._most:
+            return scaled
+        size = (2, scaled.shape[1])
+        offsets = torch.randint(-self._most, self._most + 1, size, generator=generator, device=scaled.device)
+        return shift(scaled, offsets * (2 * scaled.shape[-1] // self.image_size))

@@ -24,12 +24,12 @@ def mlp(inputs: int, units: int, layers: int, outputs: int) -> nn.Sequential:
 
 
 class Encoder(nn.Module):
-    """Convolutions of kernel 4 and stride 2 on the image (Dreamer v1), the first of them on folded frames."""
+    """Convolutions of kernel 4 and stride 2 on the image (Dreamer v1), the first of them on ``stack`` folded frames."""
 
-    def __init__(self, image_size: int, depth: int) -> None:
+    def __init__(self, image_size: int, depth: int, stack: int = 1) -> None:
         super().__init__()
         channels, size = depth, image_size // 2 - 1
-        layers: list[nn.Module] = [nn.Conv2d(CHANNELS, depth, 2), nn.ReLU()]
+        layers: list[nn.Module] = [nn.Conv2d(stack * CHANNELS, depth, 2), nn.ReLU()]
         for level in range(1, len(_kernels(image_size))):
             outputs = depth * 2 ** min(level, 3)
             layers += [nn.Conv2d(channels, outputs, 4, 2), nn.ReLU()]
@@ -38,7 +38,7 @@ class Encoder(nn.Module):
         self.outputs = channels * size * size
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Embed scaled frames (..., 12, S/2, S/2) as (..., outputs)."""
+        """Embed scaled frames, or stacks of them, (..., 12 stack, S/2, S/2) as (..., outputs)."""
         batch = frames.shape[:-3]
         return self.layers(frames.flatten(0, -4)).flatten(1).unflatten(0, batch)
 

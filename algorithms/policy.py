@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
-from algorithms.agent import Agent
 from algorithms.frames import fold
 from algorithms.rssm import Latent
 
+if TYPE_CHECKING:
+    from algorithms.agent import Agent
 
-class Policy:
+
+class Policy(Protocol):
+    """Acts in one environment, and can be saved in mid-episode."""
+
+    def reset(self) -> None:
+        """Forget the episode."""
+
+    def act(self, image: np.ndarray) -> np.ndarray:
+        """Return the action (A,) for the next uint8 image (S, S, 3) of the episode."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state in mid-episode, random generator included."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue an episode where ``state_dict`` left it."""
+
+
+class LatentPolicy:
     """An agent acting in one environment: the filtered latent state and the last action.
 
     ``sample`` draws actions from the policy, otherwise its mean action is taken; ``explore`` adds exploration noise.

@@ -5,24 +5,23 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from algorithms.config import AgentConfig
-from algorithms.frames import CHANNELS, scale, shift
+from algorithms.frames import FrameScaling
+from algorithms.learner import Metrics
 from algorithms.networks import Decoder, Encoder
 from algorithms.objectives import gaussian_kl
 from algorithms.rssm import RSSM, Latent, Posterior
 
-Metrics = dict[str, Tensor]
 
-
-class WorldModel(nn.Module):
+class WorldModel(FrameScaling):
     """Learns latent states from frames and actions; no reward head, no discount head."""
 
     def __init__(self, config: AgentConfig, image_size: int, action_size: int) -> None:
-        super().__init__()
-        self.config, self.image_size = config, image_size
+        super().__init__(image_size, config.center_frames, config.random_shift)
+        self.config = config
         self.encoder = Encoder(image_size, config.depth)
         self.rssm = RSSM(
             self.encoder.outputs,
@@ -35,25 +34,15 @@ class WorldModel(nn.Module):
         )
         self.feature_size = config.stoch + config.deter
         self.decoder = Decoder(self.feature_size, image_size, config.depth)
-        self.background: Tensor
-        self.register_buffer("background", torch.zeros(CHANNELS, image_size // 2, image_size // 2))
-
-    def center(self, frame: Tensor) -> None:
-        """Take a mean folded frame (S/2, S/2, 12), 0 to 255 in float64, as the background.
-
-        With ``center_frames`` the networks see and draw differences to it: a fixed camera shows the same scene
-        over and over, and learning to draw that would come first, what moves long after.
-        """
-        self.background.copy_(scale(frame))
 
     def observe(self, frames: Tensor, actions: Tensor, generator: torch.Generator, augment: bool = False) -> Posterior:
         """Filter folded uint8 frames (T, B, S/2, S/2, 12); ``actions[t]`` (T, B, A) led to ``frames[t]``.
 
         ``augment`` shifts each sequence at random, as training does, where ``random_shift`` says so.
         """
-        scaled = self._scaled(frames)
+        scaled = self.scaled(frames)
         if augment:
-            scaled = self._shifted(scaled, generator)
+            scaled = self.shifted(scaled, generator)
         return self.rssm.observe(self.encoder(scaled), actions, generator)
 
     def loss(self, frames: Tensor, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, Posterior, Metrics]:
@@ -62,7 +51,7 @@ class WorldModel(nn.Module):
         The frame's log probability is summed over pixels; the KL is balanced and has free nats on its mean
         over the batch, by configuration. Seen and drawn are the shifted frames, where ``random_shift`` says so.
         """
-        config, scaled = self.config, self._shifted(self._scaled(frames), generator)
+        config, scaled = self.config, self.shifted(self.scaled(frames), generator)
         posterior = self.rssm.observe(self.encoder(scaled), actions, generator)
         shape = (len(frames),) if not config.member_per_row else tuple(frames.shape[:2])
         prior_mean, prior_std = self.rssm.prior(posterior.state.deter, self.rssm.draw_members(shape, generator))
@@ -84,18 +73,6 @@ class WorldModel(nn.Module):
         """Filter one folded uint8 frame (B, S/2, S/2, 12), given the state before it and the action that led to it."""
         rssm = self.rssm
         deter = rssm.advance(state, action)
-        mean, std = rssm.infer(deter, rssm.posterior_embedding(self.encoder(self._scaled(frame))))
+        mean, std = rssm.infer(deter, rssm.posterior_embedding(self.encoder(self.scaled(frame))))
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
         return Latent(mean + std * noise, deter)
-
-    def _scaled(self, frames: Tensor) -> Tensor:
-        scaled = scale(frames)
-        return scaled.sub_(self.background) if self.config.center_frames else scaled
-
-    def _shifted(self, scaled: Tensor, generator: torch.Generator) -> Tensor:
-        """Move each sequence by a random offset, in steps of two pixels: what moves together stays together."""
-        most = self.config.random_shift // 2
-        if not most:
-            return scaled
-        offsets = torch.randint(-most, most + 1, (2, scaled.shape[1]), generator=generator, device=scaled.device)
-        return shift(scaled, offsets * (2 * scaled.shape[-1] // self.image_size))

@@ -15,7 +15,7 @@ from algorithms.agent import Agent
 from algorithms.config import PRESETS, AgentConfig
 from algorithms.imagination import imagine
 from algorithms.methods import METHODS
-from algorithms.policy import Policy
+from algorithms.policy import LatentPolicy
 from algorithms.replay import Batch
 
 ACTIONS = 3
@@ -286,12 +286,12 @@ def frames(count: int) -> Iterator[np.ndarray]:
 def test_policy_restored_in_mid_episode_acts_alike_and_learning_is_undisturbed() -> None:
     agent = Agent(config(), 64, ACTIONS, seed=0)
     untouched = agent.generator.get_state()
-    policy = Policy(agent, True, torch.Generator().manual_seed(3))
+    policy = LatentPolicy(agent, True, torch.Generator().manual_seed(3))
     for image in frames(3):
         policy.act(image)
     state = policy.state_dict()
     ahead = [policy.act(image) for image in frames(4)]
-    restored = Policy(agent, True, torch.Generator())
+    restored = LatentPolicy(agent, True, torch.Generator())
     restored.load_state_dict(state)
     assert all((a == b).all() for a, b in zip(ahead, [restored.act(image) for image in frames(4)], strict=True))
     assert torch.equal(untouched, agent.generator.get_state())
@@ -303,7 +303,7 @@ def test_mean_actions_are_deterministic_and_exploration_noise_is_for_training_al
     image = next(frames(1))
 
     def act(agent: Agent, sample: bool, explore: bool, seed: int = 3) -> np.ndarray:
-        return Policy(agent, sample, torch.Generator().manual_seed(seed), explore).act(image)
+        return LatentPolicy(agent, sample, torch.Generator().manual_seed(seed), explore).act(image)
 
     assert (act(noisy, False, False) == act(quiet, False, True)).all()
     assert not (act(noisy, False, True) == act(noisy, False, False)).any()
@@ -348,14 +348,16 @@ def test_average_acts_and_follows_what_learns_without_changing_it() -> None:
     assert not changed(parameters(agent), parameters(plain))
     assert plain.acting_actor is plain.actor
     image = next(frames(1))
-    first, unaveraged = (Policy(each, False, torch.Generator().manual_seed(0)).act(image) for each in (agent, plain))
+    first, unaveraged = (
+        LatentPolicy(each, False, torch.Generator().manual_seed(0)).act(image) for each in (agent, plain)
+    )
     assert (first != unaveraged).any()
     restored = Agent(settings, 64, ACTIONS, seed=1)
     restored.load_networks(agent.state_dict())
-    assert (Policy(restored, False, torch.Generator().manual_seed(0)).act(image) == first).all()
+    assert (LatentPolicy(restored, False, torch.Generator().manual_seed(0)).act(image) == first).all()
     agent.settle()
     assert torch.equal(agent.actor.layers[0].weight, agent.acting_actor.layers[0].weight)
-    assert (Policy(agent, False, torch.Generator().manual_seed(0)).act(image) == first).all()
+    assert (LatentPolicy(agent, False, torch.Generator().manual_seed(0)).act(image) == first).all()
 
 
 def test_data_reward_is_read_without_instance_noise() -> None:

@@ -21,7 +21,6 @@ from ailft_bench.benchmark.plain import PlainAgent
 from ailft_bench.benchmark.updates import ACTIONS, IMAGE_SIZE, SETTINGS, batches, count_gflop, phases
 from algorithms.agent import Agent
 from algorithms.config import AgentConfig
-from algorithms.policy import Policy
 from algorithms.precision import Precision
 from algorithms.replay import Replay
 
@@ -60,7 +59,7 @@ def env_step(image: bool) -> Subject:
 def act(preset: str) -> Subject:
     """One action of the policy, its filter included."""
     agent = Agent(AgentConfig.from_settings(SETTINGS[preset]), IMAGE_SIZE, ACTIONS, 0, _device())
-    policy = Policy(agent, True, torch.Generator(agent.device).manual_seed(0))
+    policy = agent.policy(True, torch.Generator(agent.device).manual_seed(0))
     image = np.random.default_rng(0).integers(0, 256, (IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
     policy.act(image)
     return lambda: policy.act(image), {}
@@ -127,7 +126,7 @@ def worker(preset: str, frames: int, precision: Precision) -> Subject:
     env: Any = gymnasium.make(_KITCHEN, disable_env_checker=True).unwrapped
     agent = Agent(config, IMAGE_SIZE, ACTIONS, 0, _device(), precision)
     replay, folder = filled_replay(frames, spare=100_000)
-    policy = Policy(agent, True, torch.Generator(agent.device).manual_seed(0), explore=True)
+    policy = agent.policy(True, torch.Generator(agent.device).manual_seed(0), explore=True)
     image, _ = env.reset(seed=0)
 
     def steps(_: object = folder) -> None:
