@@ -96,7 +96,10 @@ def _env_step_seconds(spec: RunSpec) -> float:
 
 def _model_update_seconds(agent: dict[str, Any]) -> float:
     """Return what a frame costs in the convolutions, fitted to depths of 8 to 32 on one core, times the frames."""
-    frames = agent["batch_size"] * agent["sequence_length"]
+    if agent["policy"] == "image":  # the first convolution alone sees the whole stack, and nothing is decoded
+        frames = agent["batch_size"] * (2 + agent["frame_stack"]) / 3
+    else:
+        frames = agent["batch_size"] * agent["sequence_length"]
     return float(0.03 + 1e-3 * frames * (0.02 * agent["depth"] + 0.005 * agent["depth"] ** 2))
 
 

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from rich.console import Console
 
-from ailft_bench import display, machine
+from ailft_bench import display, machine, pretraining
 from ailft_bench.errors import UserError
 from ailft_bench.pool import Command, Ending, Pool, default_jobs, worker_command
 from ailft_bench.slurm import profile, queue
@@ -107,7 +107,7 @@ class Local:
             progress.poll(pool.active)
 
         with display.LiveProgress(out, cells) as progress:
-            return pool.run(list(cells), progress.ended, poll)
+            return pool.run(pretraining.in_turn(cells, jobs), progress.ended, poll)
 
 
 @dataclass(frozen=True)

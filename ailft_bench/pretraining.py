@@ -3,7 +3,8 @@
 Methods that differ in their adversarial part alone clone the same networks from the same demonstrations, bit for
 bit. The first to come through leaves its state, evaluated once, in ``results/pretrained/<key>.pt``, and those that
 start later go on from there: what they compute, and the time they report, is what it would have been. Those that
-start together each do it for themselves. The folder may be deleted at any time.
+start together each do it for themselves, so the pool starts them one after the other where it can (``in_turn``).
+The folder may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -49,6 +52,24 @@ def science(spec: RunSpec) -> dict[str, Any] | None:
         "seed": spec.seed,
         "evaluation": spec.evaluation["episodes"],
     }
+
+
+def in_turn(cells: Mapping[Path, RunSpec], at_once: int) -> list[Path]:
+    """Return the paths of ``cells`` in an order in which those with a common pretraining do not start together.
+
+    Seeds are taken ``at_once`` at a time, so that an early stop still leaves whole ones. Of each such group comes
+    first one cell of every pretraining, then what shares with nobody, then those that go on from where the first came.
+    """
+    seeds = list(dict.fromkeys(spec.seed for spec in cells.values()))
+    order: list[Path] = []
+    for first in range(0, len(seeds), at_once):
+        group = {path: spec for path, spec in cells.items() if spec.seed in seeds[first : first + at_once]}
+        begins = {path: json.dumps(science(spec), sort_keys=True) for path, spec in group.items()}
+        alone = {path for path, spec in group.items() if science(spec) is None}
+        alone |= {path for path, begin in begins.items() if Counter(begins.values())[begin] == 1}
+        leading = {begin: path for path, begin in reversed(begins.items()) if path not in alone}
+        order += sorted(group, key=lambda path: 0 if path in leading.values() else 1 if path in alone else 2)
+    return order
 
 
 def shared_file(results: Path, spec: RunSpec, device: str, precision: str) -> Path | None:

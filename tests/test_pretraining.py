@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from streams import stream
 from test_agent import ACTIONS, batch, config
 from test_training import prepare, start
@@ -166,3 +168,30 @@ def test_estimate_counts_a_shared_pretraining_once(tmp_path: Path) -> None:
     assert max(alone) < together.work_s < sum(alone)
     assert together.work_s < apart.work_s
     assert together.kept_bytes < apart.kept_bytes
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seeds=st.integers(1, 5),
+    at_once=st.integers(1, 4),
+    methods=st.lists(st.sampled_from(("conservative", "vmail", "bc", "no_ail", "loner")), min_size=1, unique=True),
+)
+def test_cells_with_a_common_pretraining_begin_one_after_the_other(
+    first: RunDirectory, seeds: int, at_once: int, methods: list[str]
+) -> None:
+    cells = {}
+    for seed in range(seeds):
+        for method in methods:
+            agent = {**first.spec.agent, **({"bc_pretrain": 77} if method == "loner" else {})}
+            cells[Path(method, str(seed))] = first.spec.model_copy(update={"seed": seed, "agent": agent})
+    order = pretraining.in_turn(cells, at_once)
+    assert sorted(order) == sorted(cells)
+    groups = [cells[path].seed // at_once for path in order]
+    assert groups == sorted(groups), "an early stop leaves whole seeds, but for those that are at work"
+    together = [(path.name, path.parts[0] == "loner") for path in order[: min(at_once, seeds)]]
+    sharing = [name for name, loner in together if not loner]
+    assert len(sharing) == len(set(sharing))
+    for seed in range(seeds):
+        own = [path for path in order if path.name == str(seed) and path.parts[0] != "loner"]
+        if len(own) > 1 and "loner" in methods:
+            assert order.index(own[0]) < order.index(Path("loner", str(seed))) < order.index(own[1])

@@ -23,7 +23,7 @@ COLUMNS = ["metric", "algorithm", "variant", "series", "seed", "env_step", "valu
 MAX_POINTS = 200
 #: Up to so many seeds each run is drawn as a thin line.
 MOST_THIN_LINES = 10
-_ORDER = ("conservative", "vmail", "bc", "no_ail", "cmil", "vmail_original")
+_ORDER = ("conservative", "vmail", "bc", "bc_cnn", "no_ail", "cmil", "vmail_original")
 
 
 class Cell(NamedTuple):

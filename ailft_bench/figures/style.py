@@ -48,7 +48,7 @@ RC: Any = {
 }
 
 # The colour-blind safe palette of Okabe and Ito, its light blue, which is a shade of the blue, replaced by Paul
-# Tol's wine; an algorithm has one colour in all figures.
+# Tol's wine, and his olive; an algorithm has one colour in all figures.
 COLOURS = {
     "conservative": "#0072B2",
     "vmail": "#E69F00",
@@ -56,9 +56,10 @@ COLOURS = {
     "cmil": "#D55E00",
     "vmail_original": "#CC79A7",
     "no_ail": "#882255",
+    "bc_cnn": "#999933",
 }
 # For algorithms of others: the muted palette of Paul Tol.
-_MORE_COLOURS = ("#332288", "#44AA99", "#6699CC", "#999933", "#AA4499", "#8C564B", "#DDCC77", "#000000")
+_MORE_COLOURS = ("#332288", "#44AA99", "#6699CC", "#AA4499", "#8C564B", "#DDCC77", "#000000")
 # A variant is a shade of its algorithm: (towards, by how much).
 _SHADES = (("black", 0.4), ("white", 0.5), ("black", 0.65), ("white", 0.7), ("black", 0.2), ("white", 0.3))
 
