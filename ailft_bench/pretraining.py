@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zipfile
 from collections import Counter
 from collections.abc import Mapping
@@ -57,8 +58,9 @@ def science(spec: RunSpec) -> dict[str, Any] | None:
 def in_turn(cells: Mapping[Path, RunSpec], at_once: int) -> list[Path]:
     """Return the paths of ``cells`` in an order in which those with a common pretraining do not start together.
 
-    Seeds are taken ``at_once`` at a time, so that an early stop still leaves whole ones. Of each such group comes
-    first one cell of every pretraining, then what shares with nobody, then those that go on from where the first came.
+    Seeds are taken ``at_once`` at a time, so that an early stop leaves whole ones, where there are more seeds than
+    that. Of each such group comes first one cell of every pretraining, then what shares with nobody, then those that
+    go on from where the first came.
     """
     seeds = list(dict.fromkeys(spec.seed for spec in cells.values()))
     order: list[Path] = []
@@ -74,7 +76,6 @@ def in_turn(cells: Mapping[Path, RunSpec], at_once: int) -> list[Path]:
 
 def shared_file(results: Path, spec: RunSpec, device: str, precision: str) -> Path | None:
     """Return the file of the state that ``spec`` has after its pretraining here, None where it is never shared."""
-    import numpy as np
     import torch
 
     beginning = science(spec)
@@ -83,7 +84,8 @@ def shared_file(results: Path, spec: RunSpec, device: str, precision: str) -> Pa
     # What decides the rounding, and the numbers that are drawn.
     execution = {
         "sources": provenance.source_hash(),
-        "versions": [torch.__version__, np.__version__],
+        "versions": provenance.versions(),
+        "rendering": os.environ.get("MUJOCO_GL"),
         "precision": precision,
         "threads": torch.get_num_threads(),
         "processor": [machine.cpu_model(), torch.backends.cpu.get_cpu_capability()],

@@ -24,7 +24,7 @@ def collect() -> dict[str, Any]:
     """Return what is needed to find the code and the machine of this process again, as plain JSON values."""
     return {
         **_code(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": versions(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": socket.gethostname(),
@@ -33,6 +33,11 @@ def collect() -> dict[str, Any]:
         "command": command(),
         "directory": os.getcwd(),
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of the packages that results depend on."""
+    return {name: _version(name) for name in PACKAGES}
 
 
 def command() -> str:

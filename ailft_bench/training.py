@@ -99,7 +99,6 @@ class Trainer:
         self._pretrained = pretrained
         if checkpoint:
             run.metrics.truncate(self._load(checkpoint[1] / "state.pt"))
-            self._pretrained = None  # who knows which machine and version came so far
         else:
             run.metrics.truncate(0)
             for episode in demonstrations.episodes:
@@ -189,8 +188,7 @@ class Trainer:
         """Leave the state before the first environment step, already evaluated, for runs that begin alike."""
         if self._pretrained and self.phase not in ("pretrain", "clone"):
             self._pass_time()
-            if self.counters.env_step == 0:
-                pretraining.save(self._pretrained, self.run.path, self._state(), self.run.metrics.read())
+            pretraining.save(self._pretrained, self.run.path, self._state(), self.run.metrics.read())
             self._pretrained = None
 
     def _learn(self, adversarial: bool, bc_scale: float, train_actor: bool = True, lr_scale: float = 1.0) -> None:
@@ -298,6 +296,7 @@ class Trainer:
             "rng": self._rng.bit_generator.state,
             "averages": dict(self._averages),
             "metrics_size": self.run.metrics.size(),
+            "pretrained": self._pretrained and self._pretrained.stem,
         }
 
     def _load(self, path: Path) -> int:
@@ -322,6 +321,8 @@ class Trainer:
         self._replay.load_state_dict(state["replay"])
         self._rng.bit_generator.state = state["rng"]
         self._averages = defaultdict(list, state["averages"])
+        if self._pretrained and self._pretrained.stem != state["pretrained"]:
+            self._pretrained = None  # another machine or version came so far, or it has been shared already
         return int(state["metrics_size"])
 
 

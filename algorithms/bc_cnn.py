@@ -7,6 +7,7 @@ METHOD = Method(
     "behaviour cloning by a convolutional network, without a world model; no environment steps",
     settings={
         "policy": "image",
+        "frame_stack": 3,
         "adversarial": False,
         "online": False,
         "bc_scale": 1.0,
@@ -16,6 +17,7 @@ METHOD = Method(
         "batch_size": 64,
         "actor_lr": 1e-3,
         "pretrain_lr_scale": 1.0,
+        "average_decay": 0.995,
     },
     defining=frozenset({"policy", "adversarial", "online"}),
 )

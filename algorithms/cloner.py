@@ -99,15 +99,14 @@ class Cloner(Learner):
     def _pairs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return one stack (K, B, 12, S/2, S/2) a row and the actions (B, C x A) that follow it.
 
-        Rows that begin an episode, which the zero action that "led" to its first frame tells, may stand for any of
-        its first moments, when there are fewer frames than a stack holds: the first frame then fills it up, as in
-        ``FramePolicy``.
+        Rows that begin an episode may stand for any of its first moments, when there are fewer frames than a stack
+        holds: the first frame then fills it up, as in ``FramePolicy``. An episode's last ``action_chunk`` - 1 frames
+        are never the newest of a stack: too few actions follow.
         """
         depth, chunk = self.config.frame_stack, self.config.action_chunk
         rows = torch.arange(batch.actions.shape[1], device=self.device)
-        begins = (batch.actions[0] == 0).all(-1)
         early = torch.randint(depth, rows.shape, generator=self.generator, device=self.device)
-        now = torch.where(begins, early, depth - 1)
+        now = torch.where(batch.begins, early, depth - 1)
         back = torch.arange(depth - 1, -1, -1, device=self.device)[:, None]
         scaled = self.network.shifted(self.network.scaled(batch.frames), self.generator)
         ahead = torch.arange(1, chunk + 1, device=self.device)[:, None]
@@ -133,8 +132,7 @@ class FramePolicy:
     def act(self, image: np.ndarray) -> np.ndarray:
         """Return the action (A,) for the next uint8 image (S, S, 3) of the episode."""
         frame = fold(image)
-        missing = self._cloner.config.frame_stack - len(self._frames) if not self._frames else 1
-        self._frames.extend([frame] * missing)
+        self._frames.extend([frame] * (1 if self._frames else self._cloner.config.frame_stack))
         if not self._planned:
             self._planned = self._plan()
         return self._planned.pop(0)
@@ -149,7 +147,7 @@ class FramePolicy:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state in mid-episode, random generator included."""
-        return {"frames": list(self._frames), "planned": self._planned, "generator": self._generator.get_state()}
+        return {"frames": list(self._frames), "planned": list(self._planned), "generator": self._generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue an episode where ``state_dict`` left it."""

@@ -34,6 +34,8 @@ METHOD = Method(
         "actor_min_std": 0.1,
         "actor_lr": 3e-4,
         "pretrain_lr_scale": 1.0,
+        "average_decay": 0.0,
+        "acting": "sample",
         "entropy": 1e-4,
         "bc_scale": 10.0,
         "actor_frozen_updates": 0,

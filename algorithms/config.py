@@ -115,7 +115,9 @@ class AgentConfig:
     adam_eps: float = 1e-5
     weight_decay: float = 1e-6
     grad_clip: float = 100.0
-    average_decay: float = 0.0  # ours: what acts is an exponential average of model and actor over updates; 0: none
+    average_decay: float = (
+        0.0  # ours: an exponential average over updates acts, and learning goes on from it after the cloning
+    )
 
     # Schedule, in this order: full updates on the demonstrations, model + BC updates on them, environment
     # steps without updates, then updates every `train_every` environment steps.
@@ -127,7 +129,7 @@ class AgentConfig:
     updates_per_train: int = 2
     actor_frozen_updates: int = 0  # ours: first online updates in which only model, D and critics learn
     acting: Literal["sample", "mean"] = "sample"  # ours: "mean" for training episodes of the policy's mean actions
-    exploration_noise: float = 0.0  # sd of the noise added to these actions
+    exploration_noise: float = 0.0  # sd of the noise added to the actions of training episodes
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -147,10 +149,9 @@ class AgentConfig:
             raise SettingError("model_bc_scale", self.model_bc_scale, "0 where demo_batch_fraction is 0")
         if self.random_shift % 2:
             raise SettingError("random_shift", self.random_shift, "an even number: frames are folded 2 x 2")
-        if self.policy == "image" and (self.adversarial or self.online or self.demo_batch_fraction < 1):
-            raise SettingError(
-                "policy", "image", "only with adversarial: false, online: false, demo_batch_fraction: 1 (method bc_cnn)"
-            )
+        for name, needed in (("adversarial", False), ("online", False), ("demo_batch_fraction", 1.0)):
+            if self.policy == "image" and getattr(self, name) != needed:
+                raise SettingError(name, getattr(self, name), f"{needed} where the policy acts on images (bc_cnn)")
         for name in ("frame_stack", "action_chunk"):
             if self.policy == "latent" and getattr(self, name) > 1:
                 raise SettingError(name, getattr(self, name), "1 where the policy acts on latent states (see bc_cnn)")

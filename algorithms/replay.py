@@ -28,19 +28,21 @@ from algorithms.frames import CHANNELS, fold
 class Batch:
     """Sequences, time first: folded uint8 ``frames`` (T, B, S/2, S/2, 12); ``actions`` (T, B, A) that led to them.
 
-    The first ``expert_rows`` rows are expert sequences.
+    The first ``expert_rows`` rows are expert sequences; ``begins`` (B,) says which rows begin an episode.
     """
 
     frames: Tensor
     actions: Tensor
     expert_rows: int
+    begins: Tensor
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on ``device``; the way to a GPU is through pinned memory and is not waited for."""
-        frames, actions = self.frames, self.actions
-        if device.type == "cuda" and not frames.is_cuda:
-            frames, actions = frames.pin_memory(), actions.pin_memory()
-        return Batch(frames.to(device, non_blocking=True), actions.to(device, non_blocking=True), self.expert_rows)
+        tensors = self.frames, self.actions, self.begins
+        if device.type == "cuda" and not self.frames.is_cuda:
+            tensors = tuple(tensor.pin_memory() for tensor in tensors)  # type: ignore[assignment]
+        frames, actions, begins = (tensor.to(device, non_blocking=True) for tensor in tensors)
+        return Batch(frames, actions, self.expert_rows, begins)
 
 
 class Replay:
@@ -112,7 +114,8 @@ class Replay:
             np.stack([log.read(start, start + length) for start in starts], axis=1)
             for log in (self._frames, self._actions)
         )
-        return Batch(torch.from_numpy(frames), torch.from_numpy(actions), expert_rows)
+        begins = torch.from_numpy(np.isin(starts, self._starts))
+        return Batch(torch.from_numpy(frames), torch.from_numpy(actions), expert_rows, begins)
 
     def flush(self) -> None:
         """Force all frames to the disk: call before a checkpoint that counts on them."""
@@ -138,7 +141,9 @@ class Replay:
     ) -> np.ndarray:
         begins, choices = self._choices(first, last, length)
         if not choices.any():
-            raise ValueError(f"no episode has {length} frames: sequence_length is too large")
+            raise ValueError(
+                f"no episode has {length} frames: sequence_length, or frame_stack + action_chunk, is too large"
+            )
         widened = np.where(choices > 0, choices + 2 * beyond, 0)
         cumulative = np.cumsum(widened)
         draws = rng.integers(cumulative[-1], size=rows)

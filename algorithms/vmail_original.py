@@ -42,6 +42,8 @@ METHOD = Method(
         "critic_lr": 8e-5,
         "actor_lr": 8e-5,
         "pretrain_lr_scale": 1.0,
+        "average_decay": 0.0,
+        "acting": "sample",
         "weight_decay": 0.0,
         "exploration_noise": 0.3,
         "actor_frozen_updates": 0,

@@ -32,7 +32,8 @@ def batch(settings: AgentConfig, seed: int = 0) -> Batch:
     frames = rng.integers(0, 256, (*shape, 32, 32, 12), dtype=np.uint8)
     actions = rng.uniform(-1, 1, (*shape, ACTIONS)).astype(np.float32)
     expert_rows = settings.expert_rows
-    return Batch(torch.from_numpy(frames), torch.from_numpy(actions), expert_rows)
+    begins = torch.zeros(frames.shape[1], dtype=torch.bool)
+    return Batch(torch.from_numpy(frames), torch.from_numpy(actions), expert_rows, begins)
 
 
 def trained(settings: AgentConfig, updates: int = 2) -> tuple[Agent, list[dict[str, float]]]:

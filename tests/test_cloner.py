@@ -22,7 +22,8 @@ ACTIONS = 2
 
 
 def config(**changes: object) -> AgentConfig:
-    small = {"depth": 4, "units": 32, "actor_layers": 1, "batch_size": 16, "bc_pretrain": 1, **changes}
+    small = {"depth": 4, "units": 32, "actor_layers": 1, "batch_size": 16, "bc_pretrain": 1}
+    small |= {"frame_stack": 1, "average_decay": 0.0, **changes}
     return METHODS["bc_cnn"].configure("smoke", own=small)
 
 
@@ -30,6 +31,7 @@ def numbered(length: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """An episode that shows its time: frame t is grey of value t, the action that led to it is t / 100."""
     images = np.broadcast_to(np.arange(length, dtype=np.uint8)[:, None, None, None], (length, 64, 64, 3))
     actions = np.repeat(np.arange(length, dtype=np.float32)[:, None] / 100, ACTIONS, axis=1)
+    actions[:, 1] = 0
     return images, actions
 
 
@@ -143,10 +145,10 @@ def test_saved_cloner_goes_on_as_if_it_had_not_stopped(tmp_path) -> None:
     ("method", "own", "key"),
     [
         ("bc_cnn", {"adversarial": True}, "adversarial"),
-        ("bc_cnn", {"demo_batch_fraction": 0.5}, "policy"),
+        ("bc_cnn", {"demo_batch_fraction": 0.5}, "demo_batch_fraction"),
         ("bc", {"frame_stack": 3}, "frame_stack"),
         ("conservative", {"action_chunk": 2}, "action_chunk"),
-        ("conservative", {"policy": "image"}, "policy"),
+        ("conservative", {"policy": "image"}, "adversarial"),
         ("bc_cnn", {"frame_stack": 0}, "frame_stack"),
     ],
 )

@@ -33,7 +33,12 @@ def test_adversarial_updates_alone_pull_the_policy_to_the_expert() -> None:
     size, rows = agent.model.feature_size, 128
     generator = torch.Generator().manual_seed(2)
     expert_policy = torch.randn(4, 2, generator=torch.Generator().manual_seed(1)) / 3
-    batch = Batch(torch.zeros(2, rows, 1, 1, 12, dtype=torch.uint8), torch.zeros(2, rows, 2), rows)
+    batch = Batch(
+        torch.zeros(2, rows, 1, 1, 12, dtype=torch.uint8),
+        torch.zeros(2, rows, 2),
+        rows,
+        torch.zeros(rows, dtype=torch.bool),
+    )
     nothing = torch.zeros(2, rows, agent.config.stoch)
     posterior = Posterior(Latent(nothing, torch.zeros(2, rows, agent.config.deter)), nothing, nothing)
 

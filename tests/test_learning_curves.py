@@ -22,12 +22,12 @@ COMPARED = ("model/reconstruction", "model/kl", "actor/demo_mse", "actor/demo_nl
 def unfolded(batch: Batch) -> Batch:
     """Return the batch with images (T, B, 64, 64, 3) in place of frames."""
     blocks = batch.frames.unflatten(-1, (2, 2, 3)).movedim(-3, -4)
-    return Batch(blocks.reshape(*batch.frames.shape[:2], 64, 64, 3), batch.actions, batch.expert_rows)
+    return Batch(blocks.reshape(*batch.frames.shape[:2], 64, 64, 3), batch.actions, batch.expert_rows, batch.begins)
 
 
 def test_unfolding_is_the_inverse_of_folding() -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 2, 64, 64, 3), dtype=np.uint8)
-    batch = Batch(torch.from_numpy(fold(images)), torch.zeros(3, 2, 2), 1)
+    batch = Batch(torch.from_numpy(fold(images)), torch.zeros(3, 2, 2), 1, torch.zeros(2, dtype=torch.bool))
     assert np.array_equal(unfolded(batch).frames.numpy(), images)
 
 

@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from streams import stream
 from test_agent import ACTIONS, batch, config
-from test_training import prepare, start
+from test_training import prepare, start, wait_for
 from torch.utils._pytree import tree_leaves
 
 from ailft_bench import pretraining
@@ -155,6 +156,15 @@ def test_nothing_reads_a_setting_before_its_time(name: str, helps: dict[str, Any
     assert agents[0].config != agents[1].config
     metrics = [[agent.clone(batch(first), None, 1.0, 2.0) for _ in range(2)] for agent in agents]
     assert metrics[0] == metrics[1]
+    for agent in agents:  # the evaluation after it is shared too
+        agent.settle()
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    for sample in (False, True):
+        policies = [agent.policy(sample, torch.Generator().manual_seed(0)) for agent in agents]
+        assert np.array_equal(*(policy.act(image) for policy in policies))
+    fresh, generators = batch(first, 1), [torch.Generator().manual_seed(0) for _ in agents]
+    judged = [agent.judge(fresh.frames, fresh.actions, own) for agent, own in zip(agents, generators, strict=True)]
+    assert judged[0] == judged[1]
     states = [agent.state_dict() for agent in agents]
     for left, right in zip(*(tree_leaves(state) for state in states), strict=True):
         assert torch.equal(left, right) if isinstance(left, torch.Tensor) else left == right
@@ -168,6 +178,24 @@ def test_estimate_counts_a_shared_pretraining_once(tmp_path: Path) -> None:
     assert max(alone) < together.work_s < sum(alone)
     assert together.work_s < apart.work_s
     assert together.kept_bytes < apart.kept_bytes
+
+
+@pytest.mark.slow
+def test_run_that_was_killed_while_it_cloned_leaves_its_pretraining_all_the_same(
+    first: RunDirectory, tmp_path: Path
+) -> None:
+    run = prepare(tmp_path, "conservative", *CLONING_FIRST, "scales.smoke.checkpoint_every=5")
+    process = start(run)
+    wait_for(run.latest_checkpoint, process)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "pretrained").exists()
+    assert start(run).wait() == EXIT_DONE
+    (left,), (whole,) = (list((results / "pretrained").iterdir()) for results in (tmp_path, results_of(first)))
+    assert left.name == whole.name
+    states = [torch.load(path, weights_only=False)["state"]["agent"] for path in (left, whole)]
+    for one, other in zip(*(tree_leaves(state) for state in states), strict=True):
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
 @settings(max_examples=40, deadline=None)

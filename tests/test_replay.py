@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from algorithms.replay import Replay
 
@@ -38,6 +39,8 @@ def test_sequences_never_cross_an_episode_and_keep_actions_with_their_frames(tmp
     assert (batch.actions[..., 0] == episodes).all()
     assert (batch.actions[..., 1] == times).all()
     assert set(episodes[0].tolist()) == {0, 1, 2}
+    assert torch.equal(batch.begins, times[0] == 0)
+    assert 0 < batch.begins.sum() < 300
 
 
 def test_start_positions_are_uniform_over_the_whole_log(tmp_path: Path) -> None:

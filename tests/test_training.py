@@ -9,17 +9,23 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from streams import stream
 
 from ailft_bench.cells import expand
+from ailft_bench.demos.collection import provide
 from ailft_bench.errors import UserError
 from ailft_bench.evaluation import averages
+from ailft_bench.policies import load_policy
+from ailft_bench.seeding import branch_seed
 from ailft_bench.store import RunDirectory
 from ailft_bench.store.lease import LeaseHeldError
 from ailft_bench.suite_file import load
+from ailft_bench.training import Trainer
 from ailft_bench.worker import EXIT_DONE, EXIT_FAILED, EXIT_TRY_AGAIN, run_cell
+from algorithms.agent import Agent
 
 SUITES = Path(__file__).parent.parent / "suites"
 
@@ -121,6 +127,49 @@ def test_killed_kitchen_run_continues_to_the_same_metrics(tmp_path: Path) -> Non
     assert stream(run) == stream(whole)
     assert {row["phase"] for row in run.metrics.read()} == {"train", "eval"}
     assert len(run.attempts.read()) == 3
+
+
+@pytest.mark.slow
+def test_killed_plain_cloning_continues_to_the_same_metrics_and_policy(tmp_path: Path) -> None:
+    changes = (*SHORT_KITCHEN, "settings.bc_pretrain=60", "algorithms.bc_cnn.action_chunk=4")
+    runs = [prepare(tmp_path / name, "bc_cnn", *changes, suite_name="kitchen") for name in ("whole", "killed")]
+    process = start(runs[1])
+    wait_for(runs[1].latest_checkpoint, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert runs[1].state != "done"
+    assert [start(run).wait() for run in runs] == [EXIT_DONE, EXIT_DONE]
+    assert stream(runs[0]) == stream(runs[1])
+    assert {row["phase"] for row in runs[0].metrics.read()} == {"train", "eval"}
+    (first, second) = (load_policy(run).play(1, "again", sample=True)[0] for run in runs)
+    assert np.array_equal(first.actions, second.actions)
+
+
+def test_learning_goes_on_from_the_average_which_acts_by_its_mean(tmp_path: Path) -> None:
+    changes = ("settings.average_decay=0.9", "settings.acting=mean", "settings.pretrain_updates=0")
+    run = prepare(tmp_path, "conservative", *changes, "settings.bc_pretrain=5", "demonstrations.episodes=1")
+    recipe = {key: value for key, value in run.spec.demonstrations.items() if key != "checksum"}
+    demonstrations = provide(run.spec.environment["id"], run.spec.environment_kwargs, cache=tmp_path, **recipe)
+    with run.lease():
+        trainer = Trainer(run, demonstrations)
+        trainer._clock = time.monotonic()
+        agent = trainer.agent
+        assert isinstance(agent, Agent)
+        for _ in range(4):
+            trainer._tick()
+        assert not torch.equal(agent.actor.layers[0].weight, agent.acting_actor.layers[0].weight)
+        trainer._tick()
+        assert trainer.phase == "prefill"
+        for left, right in zip(agent.model.parameters(), agent.acting_model.parameters(), strict=True):
+            assert torch.equal(left, right)
+        assert torch.equal(agent.actor.layers[0].weight, agent.acting_actor.layers[0].weight)
+
+        mean = agent.policy(False, torch.Generator().manual_seed(0))
+        mean.load_state_dict(trainer._policy.state_dict())
+        begun = len(trainer._replay)
+        trainer._tick()
+        image = trainer._env.reset(seed=branch_seed(run.spec.seed, "train", "0"))[0]
+        assert np.array_equal(trainer._replay._actions.read(begun + 1, begun + 2)[0], mean.act(image))
 
 
 def test_resume_without_the_replay_is_refused(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def moving_squares(rows: int, length: int, seed: int) -> Batch:
         for time in range(length):
             position = int(np.clip(position + (6 * actions[time, row, 0] if time else 0), 0, 52))
             images[time, row, 24:36, position : position + 12] = 255
-    return Batch(torch.from_numpy(fold(images)), torch.from_numpy(actions), rows)
+    return Batch(torch.from_numpy(fold(images)), torch.from_numpy(actions), rows, torch.ones(rows, dtype=torch.bool))
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,9 @@ def batches(config: AgentConfig, folded: bool = True) -> tuple[Batch, Batch | No
         shape = (config.sequence_length, config.batch_size)
         images = rng.integers(0, 256, (*shape, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
         actions = rng.uniform(-1, 1, (*shape, ACTIONS)).astype(np.float32)
-        return Batch(torch.from_numpy(fold(images) if folded else images), torch.from_numpy(actions), expert_rows)
+        begins = torch.zeros(config.batch_size, dtype=torch.bool)
+        frames = torch.from_numpy(fold(images) if folded else images)
+        return Batch(frames, torch.from_numpy(actions), expert_rows, begins)
 
     return draw(config.expert_rows), None if config.expert_rows else draw(config.batch_size)
 
