@@ -1,6 +1,5 @@
 """Precision, placement and compilation: what they may change in an update, and what they may not."""
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -113,7 +112,7 @@ class HostGenerator(torch.Generator):
 
 
 def on_meta(value: Batch) -> Batch:
-    return dataclasses.replace(value, frames=value.frames.to("meta"), actions=value.actions.to("meta"))
+    return value.to(torch.device("meta"))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +142,7 @@ def test_an_update_stays_on_its_device_and_reads_nothing_back(
         patch.setattr(torch, "Generator", HostGenerator)
         agent = Agent(settings, 64, ACTIONS, seed=0, device="meta")
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: None)
-    monkeypatch.setattr(agents, "_to_floats", lambda metrics: metrics)
+    monkeypatch.setattr(agents, "to_floats", lambda metrics: metrics)
     expert = None if settings.demo_batch_fraction else on_meta(batch(settings))
     drawn = on_meta(batch(settings))
     with OnMeta():
@@ -158,20 +157,20 @@ def test_an_update_on_a_gpu_waits_for_nothing_but_its_metrics(chosen: Precision)
     settings = config()
     agent = Agent(settings, 64, ACTIONS, seed=0, device="cuda", precision=chosen)
     agent.update(batch(settings), None)
-    read, waited = agents._to_floats, []
+    read, waited = agents.to_floats, []
 
     def to_floats(metrics: agents.Metrics) -> dict[str, float]:
         torch.cuda.set_sync_debug_mode("default")
         waited.append(True)
         return read(metrics)
 
-    agents._to_floats = to_floats
+    agents.to_floats = to_floats
     torch.cuda.set_sync_debug_mode("error")
     try:
         agent.update(batch(settings), None)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-        agents._to_floats = read
+        agents.to_floats = read
     assert waited
 
 
