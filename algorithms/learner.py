@@ -36,8 +36,6 @@ class Learner(ABC):
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.action_size = action_size
         self.updates = 0
-        self._modules: dict[str, nn.Module] = {}
-        self._averaged: tuple[str, ...] = ()
 
     @abstractmethod
     def center(self, frame: Tensor) -> None:

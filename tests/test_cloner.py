@@ -27,7 +27,7 @@ def config(**changes: object) -> AgentConfig:
     return METHODS["bc_cnn"].configure("smoke", own=small)
 
 
-def numbered(length: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def numbered(length: int) -> tuple[np.ndarray, np.ndarray]:
     """An episode that shows its time: frame t is grey of value t, the action that led to it is t / 100."""
     images = np.broadcast_to(np.arange(length, dtype=np.uint8)[:, None, None, None], (length, 64, 64, 3))
     actions = np.repeat(np.arange(length, dtype=np.float32)[:, None] / 100, ACTIONS, axis=1)
