@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from ailft_bench import pretraining
+from ailft_bench.counterfactual import action_effect
 from ailft_bench.demos.collection import Demonstrations
 from ailft_bench.demos.recording import make_env
 from ailft_bench.errors import UserError
@@ -243,8 +244,20 @@ class Trainer:
         generator = torch.Generator(self.agent.device).manual_seed(branch_seed(seed, "eval", occasion, "calibration"))
         metrics = averages(episode.metrics for episode in mean)
         metrics |= {f"sampled/{k}": v for k, v in averages(episode.metrics for episode in sampled).items()}
-        self._log("eval", metrics | self.agent.judge(frames, actions, generator))
+        metrics |= self.agent.judge(frames, actions, generator)
+        metrics |= action_effect(self.agent, self._eval_env, seed, occasion, should_stop)
+        self._log("eval", metrics | self._gradient_directions(occasion))
         self.counters.evaluated_at = step
+
+    def _gradient_directions(self, occasion: str) -> dict[str, float]:
+        """Return where the terms of the actor's objective point on demonstrations, once there are such terms."""
+        if not self.config.adversarial or not self.counters.pretrained + self.counters.online_updates:
+            return {}
+        rng = np.random.default_rng(branch(self.spec.seed, "eval", occasion, "directions"))
+        rows, length, ends = self.config.batch_size, self.config.row_frames, self.config.prioritize_ends
+        batch = self._replay.sample(rng, rows, rows, length, False, ends)
+        seed = branch_seed(self.spec.seed, "eval", occasion, "directions")
+        return self.agent.directions(batch, torch.Generator(self.agent.device).manual_seed(seed))
 
     def _log_pretraining(self, updates: int, budget: int) -> None:
         if updates % _UPDATES_PER_ROW == 0 or updates == budget:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ from algorithms import objectives
 from algorithms.actor import Actor
 from algorithms.config import AgentConfig
 from algorithms.critics import Critics
-from algorithms.diagnostics import calibration
+from algorithms.diagnostics import calibration, directions
 from algorithms.discriminator import Discriminator
 from algorithms.imagination import Rollout, imagine
 from algorithms.learner import Learner, Metrics, to_floats
@@ -85,6 +86,21 @@ class Agent(Learner):
     def judge(self, frames: Tensor, actions: Tensor, generator: torch.Generator) -> dict[str, float]:
         """Return what fresh episodes say of the model; see ``diagnostics.calibration``."""
         return calibration(self, frames, actions, generator)
+
+    @torch.no_grad()
+    def foresee(self, belief: dict[str, Any], actions: np.ndarray) -> np.ndarray:
+        """See ``Learner.foresee``: the ensemble's mean predictions by the model that acts, drawn by its decoder."""
+        model = self.acting_model
+        given = torch.from_numpy(actions).to(self.device)
+        state = Latent(*(belief[name].expand(given.shape[1], -1) for name in ("stoch", "deter")))
+        for action in given:
+            deter = model.rssm.advance(state, action)
+            state = Latent(model.rssm.prior_means(deter).mean(-2), deter)
+        return model.decoder(state.features).movedim(-3, -1).cpu().numpy()
+
+    def directions(self, demonstrations: Batch, generator: torch.Generator) -> dict[str, float]:
+        """Return where the terms of the actor's objective point on demonstrations; see ``diagnostics.directions``."""
+        return directions(self, demonstrations.frames, demonstrations.actions, generator)
 
     def clone(self, batch: Batch, expert: Batch | None, bc_scale: float, lr_scale: float = 1.0) -> dict[str, float]:
         """Update the model on ``batch`` (eq. 2) and the actor by ``bc_scale`` x behaviour cloning, no more.

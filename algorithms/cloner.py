@@ -70,6 +70,13 @@ class Cloner(Learner):
         """Return nothing: there is no model that fresh episodes could judge."""
         return {}
 
+    def foresee(self, belief: dict[str, Any], actions: np.ndarray) -> None:
+        """Return nothing: there is no model that expects anything."""
+
+    def directions(self, demonstrations: Batch, generator: torch.Generator) -> dict[str, float]:
+        """Return nothing: cloning is its one term."""
+        return {}
+
     def clone(self, batch: Batch, expert: Batch | None, bc_scale: float, lr_scale: float = 1.0) -> dict[str, float]:
         """Take a step on ``bc_scale`` x the cloning loss; rows are expert ones, ``AgentConfig.row_frames`` long."""
         if batch.expert_rows < batch.frames.shape[1]:

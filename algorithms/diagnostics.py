@@ -1,4 +1,4 @@
-"""What the paper's theory asks to be measured on fresh episodes: is disagreement an honest error bar?"""
+"""What the method rests on, measured: is disagreement an honest error bar, and where do the gradients point?"""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from algorithms import objectives
+from algorithms.imagination import imagine
+from algorithms.rssm import Latent
 
 if TYPE_CHECKING:
     from algorithms.agent import Agent
@@ -51,6 +54,54 @@ def calibration(agent: Agent, frames: Tensor, actions: Tensor, generator: torch.
         "model/one_step_error_low_disagreement": ordered[:quarter].mean().item(),
         "model/one_step_error_high_disagreement": ordered[-quarter:].mean().item(),
     }
+
+
+def directions(agent: Agent, frames: Tensor, actions: Tensor, generator: torch.Generator) -> dict[str, float]:
+    """Compare where each term of the actor's objective pulls its action with where the expert's action lies.
+
+    From the states of demonstrations the policy is rolled out as in an update. The gradient of each term of the
+    first return (eq. 5) by the first action is set against the direction from that action to the expert's:
+    a cosine of 1 says that the term teaches what cloning would, 0 that it knows nothing about it. What is random in
+    the expert's action, no term can know.
+
+    Args:
+        agent: whose rollouts, discriminator, ensemble and critics these are.
+        frames: folded uint8 (T, B, S/2, S/2, 12) of demonstrations.
+        actions: (T, B, A); each led to its frame.
+        generator: for everything that is drawn.
+
+    Returns:
+        For ``reward`` (the discriminator's along the rollout), ``penalty`` (alpha times the disagreement, subtracted)
+        and ``critics`` (the value that ends the return), as far as the objective has them, the mean cosine and the
+        mean norm of the gradient.
+    """
+    config = agent.config
+    with torch.no_grad():
+        posterior = agent.model.observe(frames.to(agent.device), actions.to(agent.device), generator).state
+    start = Latent(posterior.stoch[:-1].flatten(0, 1), posterior.deter[:-1].flatten(0, 1))
+    with torch.no_grad():
+        first = agent.actor(start.features).rsample(generator)[0]
+    first.requires_grad_(True)
+    rollout = imagine(config, agent.model.rssm, agent.actor, start, generator, first)
+    logits = agent.discriminator(agent.discriminator.pairs(rollout.features[:-1], rollout.actions[:-1]), generator)
+    nothing = torch.zeros_like(rollout.disagreement)
+    values = config.bootstrap * agent.critics.value(rollout.features, rollout.actions)
+    rewards = {
+        "reward": objectives.imitation_reward(logits, nothing, 0.0, config.reward_form),
+        "penalty": -config.alpha * rollout.disagreement,
+        "critics": nothing,
+    }
+    toward_expert = actions[1:].flatten(0, 1).to(agent.device) - first.detach()
+    measured = {}
+    for name, reward in rewards.items():
+        if (name == "penalty" and not config.alpha) or (name == "critics" and not config.bootstrap):
+            continue
+        own_values = values if name == "critics" else torch.zeros_like(values)
+        returns = objectives.lambda_returns(reward, own_values, config.discount, config.lam)[0]
+        (gradient,) = torch.autograd.grad(returns.sum(), first, retain_graph=True)
+        measured[f"gradient/{name}_cosine"] = F.cosine_similarity(gradient, toward_expert, dim=-1).mean().item()
+        measured[f"gradient/{name}_norm"] = gradient.norm(dim=-1).mean().item()
+    return measured
 
 
 def _rank_correlation(x: Tensor, y: Tensor) -> float:

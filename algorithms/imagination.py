@@ -30,11 +30,18 @@ class Rollout:
     log_prob: Tensor
 
 
-def imagine(config: AgentConfig, rssm: RSSM, actor: Actor, start: Latent, generator: torch.Generator) -> Rollout:
+def imagine(
+    config: AgentConfig,
+    rssm: RSSM,
+    actor: Actor,
+    start: Latent,
+    generator: torch.Generator,
+    first_action: Tensor | None = None,
+) -> Rollout:
     """Roll the policy out for ``config.horizon`` steps from ``start`` (N rows).
 
     The state that the policy reads carries no gradient (VMAIL, Dreamer); the state that the model, the
-    reward and the critics read does.
+    reward and the critics read does. ``first_action`` (N, A) takes the place of the policy's first one.
     """
     rows, horizon = len(start.deter), config.horizon
     members = rssm.draw_members((horizon, rows) if config.member_per_row else (horizon,), generator)
@@ -45,6 +52,8 @@ def imagine(config: AgentConfig, rssm: RSSM, actor: Actor, start: Latent, genera
         features.append(state.features)
         policy = actor(features[-1].detach())
         action, log_prob = policy.rsample(generator)
+        if step == 0 and first_action is not None:
+            action, log_prob = first_action, policy.log_prob(first_action)
         log_probs.append(log_prob)
         actions.append(action)
         state, means = rssm.imagine(state, action, members[step], noise[step])

@@ -58,6 +58,19 @@ class Learner(ABC):
         """Return what fresh episodes, folded uint8 (T, B, S/2, S/2, 12) and (T, B, A), say of what was learned."""
 
     @abstractmethod
+    def foresee(self, belief: dict[str, Any], actions: np.ndarray) -> np.ndarray | None:
+        """Return the images that K actions in a row (K, N, A) are expected to lead to, (N, S/2, S/2, 12).
+
+        ``belief`` is what a policy knew after the image before the first of them, its ``state_dict``. Images are
+        folded, in the networks' own scale, which says something about differences only. None where nothing is
+        expected, for want of a world model.
+        """
+
+    @abstractmethod
+    def directions(self, demonstrations: Batch, generator: torch.Generator) -> dict[str, float]:
+        """Return where the terms of an adversarial objective point on demonstrations, where there is one."""
+
+    @abstractmethod
     def compile(self, backend: str = "inductor") -> None:
         """Compile what holds no random numbers (``torch.compile``); the first updates then take minutes.
 
