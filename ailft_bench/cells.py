@@ -92,7 +92,7 @@ def planned_updates(spec: RunSpec) -> int:
     updates = agent["pretrain_updates"] + agent["bc_pretrain"]
     if agent["online"]:
         online_steps = max(0, spec.env_steps - agent["prefill_steps"])
-        updates += online_steps // agent["train_every"] * agent["updates_per_train"]
+        updates += agent["adapt_updates"] + online_steps // agent["train_every"] * agent["updates_per_train"]
     return updates
 
 

@@ -74,7 +74,7 @@ def _built_in_seconds(spec: RunSpec) -> float:
     acting = _env_step_seconds(spec) * spec.env_steps if agent["online"] else 0.0
     updates, full = planned_updates(spec), 0
     if agent["adversarial"]:
-        full = updates - agent["bc_pretrain"]
+        full = updates - agent["bc_pretrain"] - (agent["adapt_updates"] if agent["online"] else 0)
     acting += evaluations * _evaluation_seconds(spec)
     return START_S + acting + updates * _model_update_seconds(agent) + full * _adversarial_update_seconds(agent)
 

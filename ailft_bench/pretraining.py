@@ -30,8 +30,8 @@ AFTERWARDS = frozenset(
         *("disc_steps", "disc_pairs", "disc_negatives", "disc_regularizer", "disc_penalty", "disc_penalty_target"),
         *("disc_noise", "disc_action_scale", "horizon", "imagination_starts", "discount", "lam", "discount_weights"),
         *("bootstrap", "data_critic_loss", "target_reduce", "target_every", "target_tau"),
-        *("prefill_steps", "online", "train_every", "updates_per_train", "actor_frozen_updates"),
-        *("acting", "exploration_noise"),
+        *("prefill_steps", "online", "train_every", "updates_per_train", "adapt_updates", "actor_frozen_updates"),
+        *("acting", "prefill_noise", "exploration_noise"),
     )
 )
 

@@ -1,8 +1,8 @@
 """Training: the schedule of one run, and what a checkpoint must hold so that start and resume are one.
 
 The schedule is that of the authors' code: full updates on the demonstrations, model and behaviour-cloning
-updates on them, environment steps without learning, then updates every few environment steps. A phase with
-a budget of zero is skipped.
+updates on them, environment steps without learning, model and behaviour-cloning updates on both, then updates every
+few environment steps. A phase with a budget of zero is skipped.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from algorithms.learners import build
 from algorithms.precision import Precision
 from algorithms.replay import Batch, Replay
 
-Phase = Literal["pretrain", "clone", "prefill", "online", "done"]
+Phase = Literal["pretrain", "clone", "prefill", "adapt", "online", "done"]
 
 _PROGRESS_INTERVAL_S = 2.0
 _UPDATES_PER_ROW = 100  # of a phase without episodes
@@ -46,6 +46,7 @@ class Counters:
 
     pretrained: int = 0
     cloned: int = 0
+    adapted: int = 0
     online_updates: int = 0
     env_step: int = 0
     episode: int = 0
@@ -91,7 +92,7 @@ class Trainer:
         self._replay = Replay(run.path / "replay", frames, image_size, actions)
         self._rng = np.random.default_rng(branch(spec.seed, "replay"))
         generator = torch.Generator(device).manual_seed(branch_seed(spec.seed, "acting"))
-        self._policy = self.agent.policy(self.config.acting == "sample", generator, explore=True)
+        self._policy = self.agent.policy(self.config.acting == "sample", generator)
         self.counters = Counters()
         self._image: np.ndarray | None = None  # None between episodes
         self._score = EpisodeScore()
@@ -118,7 +119,9 @@ class Trainer:
             return "clone"
         if not config.online or counters.env_step >= self.spec.env_steps:
             return "done"
-        return "prefill" if counters.env_step < config.prefill_steps else "online"
+        if counters.env_step < config.prefill_steps:
+            return "prefill"
+        return "adapt" if counters.adapted < config.adapt_updates else "online"
 
     def train(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Train to the end and return True, or until ``should_stop``, save a checkpoint and return False."""
@@ -157,11 +160,15 @@ class Trainer:
             self._learn(adversarial=self.config.adversarial, bc_scale=self.config.bc_scale)
             self.counters.pretrained += 1
             self._log_pretraining(self.counters.pretrained, self.config.pretrain_updates)
-        elif phase == "clone":
+        elif phase in ("clone", "adapt"):
             self._learn(adversarial=False, bc_scale=1.0, lr_scale=self.config.pretrain_lr_scale)
-            self.counters.cloned += 1
-            self._log_pretraining(self.counters.cloned, self.config.bc_pretrain)
-            if self.phase != "clone":
+            if phase == "clone":
+                self.counters.cloned += 1
+                self._log_pretraining(self.counters.cloned, self.config.bc_pretrain)
+            else:
+                self.counters.adapted += 1
+                self._log_pretraining(self.counters.adapted, self.config.adapt_updates)
+            if self.phase != phase:
                 self.agent.settle()  # or the last batches at a high rate would be what all the rest begins with
         else:
             self._interact()
@@ -220,6 +227,8 @@ class Trainer:
             self._policy.reset()
             self._score = EpisodeScore()
             self._replay.add(self._image, np.zeros(self.agent.action_size, np.float32), first=True)
+        config = self.config
+        self._policy.noise = config.prefill_noise if self.phase == "prefill" else config.exploration_noise
         action = self._policy.act(self._image)
         self._image, reward, terminated, truncated, info = self._env.step(action)
         self._replay.add(self._image, action, first=False)
@@ -233,7 +242,7 @@ class Trainer:
 
     def _evaluate_if_due(self, should_stop: Callable[[], bool]) -> None:
         step, every = self.counters.env_step, self.spec.evaluation["every"]
-        due = self.phase == "done" or (self.phase in ("prefill", "online") and step % every == 0)
+        due = self.phase == "done" or (self.phase in ("prefill", "adapt", "online") and step % every == 0)
         if not due or self.counters.evaluated_at == step:
             return
         seed, episodes, occasion = self.spec.seed, self.spec.evaluation["episodes"], str(step)
@@ -294,6 +303,7 @@ class Trainer:
         done, target = {
             "pretrain": (counters.pretrained, self.config.pretrain_updates),
             "clone": (counters.cloned, self.config.bc_pretrain),
+            "adapt": (counters.adapted, self.config.adapt_updates),
         }.get(phase, (counters.env_step, self.spec.env_steps))
         self.run.report_progress(phase, done, target, counters.env_step, self.agent.updates)
 

@@ -30,12 +30,12 @@ class Actor(nn.Module):
         # Bounded pre-activations: a saturated tanh has no gradient to come back by (VMAIL).
         return TanhNormal(5 * (mean / 5).tanh(), F.softplus(raw + self._raw_init_std) + self.config.actor_min_std)
 
-    def act(self, features: Tensor, sample: bool, explore: bool, generator: torch.Generator) -> Tensor:
-        """Return the mean action or a sample, with ``explore`` plus exploration noise, without gradient."""
+    def act(self, features: Tensor, sample: bool, noise: float, generator: torch.Generator) -> Tensor:
+        """Return the mean action or a sample, plus Gaussian noise of this standard deviation, without gradient."""
         with torch.no_grad():
             policy = self(features)
             action = policy.rsample(generator)[0] if sample else policy.mode()
-            if not explore:
+            if not noise:
                 return action
-            noise = torch.randn(action.shape, generator=generator, device=action.device)
-            return (action + self.config.exploration_noise * noise).clamp(-1, 1)
+            drawn = torch.randn(action.shape, generator=generator, device=action.device)
+            return (action + noise * drawn).clamp(-1, 1)

@@ -79,9 +79,9 @@ class Agent(Learner):
         self.model.center(frame)
         self.acting_model.center(frame)
 
-    def policy(self, sample: bool, generator: torch.Generator, explore: bool = False) -> LatentPolicy:
+    def policy(self, sample: bool, generator: torch.Generator) -> LatentPolicy:
         """Return a policy that acts in one environment; see ``LatentPolicy``."""
-        return LatentPolicy(self, sample, generator, explore)
+        return LatentPolicy(self, sample, generator)
 
     def judge(self, frames: Tensor, actions: Tensor, generator: torch.Generator) -> dict[str, float]:
         """Return what fresh episodes say of the model; see ``diagnostics.calibration``."""

@@ -62,9 +62,9 @@ class Cloner(Learner):
         self.network.center(frame)
         self.acting_network.center(frame)
 
-    def policy(self, sample: bool, generator: torch.Generator, explore: bool = False) -> FramePolicy:
+    def policy(self, sample: bool, generator: torch.Generator) -> FramePolicy:
         """Return a policy that acts in one environment; see ``FramePolicy``."""
-        return FramePolicy(self, sample, generator, explore)
+        return FramePolicy(self, sample, generator)
 
     def judge(self, frames: Tensor, actions: Tensor, generator: torch.Generator) -> dict[str, float]:
         """Return nothing: there is no model that fresh episodes could judge."""
@@ -124,11 +124,13 @@ class Cloner(Learner):
 class FramePolicy:
     """A cloner acting in one environment: the last frames, and the actions that are still to be played.
 
-    ``sample`` draws actions, otherwise the mean is taken; ``explore`` adds exploration noise.
+    ``sample`` draws actions, otherwise the mean is taken.
     """
 
-    def __init__(self, cloner: Cloner, sample: bool, generator: torch.Generator, explore: bool = False) -> None:
-        self._cloner, self._sample, self._generator, self._explore = cloner, sample, generator, explore
+    noise = 0.0
+
+    def __init__(self, cloner: Cloner, sample: bool, generator: torch.Generator) -> None:
+        self._cloner, self._sample, self._generator = cloner, sample, generator
         self.reset()
 
     def reset(self) -> None:
@@ -149,7 +151,7 @@ class FramePolicy:
         with torch.no_grad():
             frames = torch.from_numpy(np.stack(self._frames))[:, None].to(self._cloner.device)
             features = network.embed(network.scaled(frames))
-        actions = network.actor.act(features, self._sample, self._explore, self._generator)
+        actions = network.actor.act(features, self._sample, self.noise, self._generator)
         return list(actions.reshape(-1, self._cloner.action_size).cpu().numpy())
 
     def state_dict(self) -> dict[str, Any]:

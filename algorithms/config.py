@@ -119,17 +119,19 @@ class AgentConfig:
         0.0  # ours: an exponential average over updates acts, and learning goes on from it after the cloning
     )
 
-    # Schedule, in this order: full updates on the demonstrations, model + BC updates on them, environment
-    # steps without updates, then updates every `train_every` environment steps.
+    # Schedule, in this order: full updates on the demonstrations, model + BC updates on them, environment steps
+    # without updates, model + BC updates on both, then updates every `train_every` environment steps.
     pretrain_updates: int = 1000
     bc_pretrain: int = 0
     prefill_steps: int = 5000
+    prefill_noise: float = 0.0  # ours: sd of the noise added to the prefill's actions, to show what actions do
+    adapt_updates: int = 0  # ours: model + BC updates at pretraining's rates, on demonstrations and prefill
     online: bool = True  # False: stops before the first environment step
     train_every: int = 5
     updates_per_train: int = 2
     actor_frozen_updates: int = 0  # ours: first online updates in which only model, D and critics learn
     acting: Literal["sample", "mean"] = "sample"  # ours: "mean" for training episodes of the policy's mean actions
-    exploration_noise: float = 0.0  # sd of the noise added to the actions of training episodes
+    exploration_noise: float = 0.0  # sd of the noise added to the actions of later training episodes
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -201,7 +203,7 @@ _POSITIVE_INTEGERS = (
 _NONNEGATIVE = (
     "kl_scale free_nats disc_penalty disc_penalty_target disc_noise disc_action_scale alpha entropy bc_scale "
     "model_bc_scale model_lr disc_lr critic_lr actor_lr weight_decay pretrain_updates bc_pretrain prefill_steps "
-    "actor_frozen_updates exploration_noise random_shift"
+    "prefill_noise adapt_updates actor_frozen_updates exploration_noise random_shift"
 )
 _FRACTIONS = "kl_balance demo_batch_fraction target_tau discount lam average_decay"
 _POSITIVE = "pretrain_lr_scale min_std actor_min_std actor_init_std adam_eps grad_clip"

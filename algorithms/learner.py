@@ -50,8 +50,8 @@ class Learner(ABC):
         """Do one full update, and return its diagnostics."""
 
     @abstractmethod
-    def policy(self, sample: bool, generator: torch.Generator, explore: bool = False) -> Policy:
-        """Return a policy that acts in one environment, by sampled or mean actions, with or without added noise."""
+    def policy(self, sample: bool, generator: torch.Generator) -> Policy:
+        """Return a policy that acts in one environment, by sampled or mean actions."""
 
     @abstractmethod
     def judge(self, frames: Tensor, actions: Tensor, generator: torch.Generator) -> dict[str, float]:

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 
 class Policy(Protocol):
-    """Acts in one environment, and can be saved in mid-episode."""
+    """Acts in one environment, and can be saved in mid-episode.
+
+    ``noise`` is the standard deviation of the Gaussian noise on its actions, zero unless set.
+    """
+
+    noise: float
 
     def reset(self) -> None:
         """Forget the episode."""
@@ -33,12 +38,14 @@ class Policy(Protocol):
 class LatentPolicy:
     """An agent acting in one environment: the filtered latent state and the last action.
 
-    ``sample`` draws actions from the policy, otherwise its mean action is taken; ``explore`` adds exploration noise.
+    ``sample`` draws actions from the policy, otherwise its mean action is taken.
     Random numbers come from ``generator``, never from the agent's own: acting leaves learning as it was.
     """
 
-    def __init__(self, agent: Agent, sample: bool, generator: torch.Generator, explore: bool = False) -> None:
-        self._agent, self._sample, self._generator, self._explore = agent, sample, generator, explore
+    noise = 0.0
+
+    def __init__(self, agent: Agent, sample: bool, generator: torch.Generator) -> None:
+        self._agent, self._sample, self._generator = agent, sample, generator
         self.reset()
 
     def reset(self) -> None:
@@ -51,7 +58,7 @@ class LatentPolicy:
         frame = torch.from_numpy(fold(image))[None].to(self._agent.device)
         with torch.no_grad():
             self._latent = self._agent.acting_model.step(self._latent, self._action, frame, self._generator)
-        self._action = self._agent.acting_actor.act(self._latent.features, self._sample, self._explore, self._generator)
+        self._action = self._agent.acting_actor.act(self._latent.features, self._sample, self.noise, self._generator)
         return self._action[0].cpu().numpy()
 
     def state_dict(self) -> dict[str, Any]:

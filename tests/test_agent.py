@@ -299,18 +299,21 @@ def test_policy_restored_in_mid_episode_acts_alike_and_learning_is_undisturbed()
     assert all((np.abs(action) <= 1).all() for action in ahead)
 
 
-def test_mean_actions_are_deterministic_and_exploration_noise_is_for_training_alone() -> None:
-    noisy, quiet = (Agent(config(exploration_noise=noise), 64, ACTIONS, seed=0) for noise in (0.5, 0.0))
+def test_mean_actions_are_deterministic_and_nobody_explores_unless_told_to() -> None:
+    agent = Agent(config(), 64, ACTIONS, seed=0)
     image = next(frames(1))
 
-    def act(agent: Agent, sample: bool, explore: bool, seed: int = 3) -> np.ndarray:
-        return LatentPolicy(agent, sample, torch.Generator().manual_seed(seed), explore).act(image)
+    def act(sample: bool, noise: float | None, seed: int = 3) -> np.ndarray:
+        policy = LatentPolicy(agent, sample, torch.Generator().manual_seed(seed))
+        if noise is not None:
+            policy.noise = noise
+        return policy.act(image)
 
-    assert (act(noisy, False, False) == act(quiet, False, True)).all()
-    assert not (act(noisy, False, True) == act(noisy, False, False)).any()
-    assert (act(noisy, True, False) == act(quiet, True, True)).all()
-    assert not (act(noisy, True, True) == act(quiet, True, True)).any()
-    assert not (act(noisy, True, False, seed=3) == act(noisy, True, False, seed=4)).any()
+    assert (act(False, None) == act(False, 0.0)).all()
+    assert not (act(False, 0.5) == act(False, 0.0)).any()
+    assert (act(True, None) == act(True, 0.0)).all()
+    assert not (act(True, 0.5) == act(True, 0.0)).any()
+    assert not (act(True, 0.0, seed=3) == act(True, 0.0, seed=4)).any()
 
 
 def test_state_of_another_kind_of_device_is_refused_but_its_networks_serve() -> None:

@@ -122,7 +122,7 @@ class Oracle(Agent):
         super().__init__(config(), 64, 2, seed=0)
         self.env, self.policies = env, []
 
-    def policy(self, sample: bool, generator: torch.Generator, explore: bool = False) -> Any:
+    def policy(self, sample: bool, generator: torch.Generator) -> Any:
         self.policies.append(Knowing(self.env))
         return self.policies[-1]
 

@@ -126,7 +126,7 @@ def worker(preset: str, frames: int, precision: Precision) -> Subject:
     env: Any = gymnasium.make(_KITCHEN, disable_env_checker=True).unwrapped
     agent = Agent(config, IMAGE_SIZE, ACTIONS, 0, _device(), precision)
     replay, folder = filled_replay(frames, spare=100_000)
-    policy = agent.policy(True, torch.Generator(agent.device).manual_seed(0), explore=True)
+    policy = agent.policy(True, torch.Generator(agent.device).manual_seed(0))
     image, _ = env.reset(seed=0)
 
     def steps(_: object = folder) -> None:
