@@ -257,7 +257,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "horizon": 3,
         "discount": 0.9,
         "bc_scale": 0.3,
-        "model_bc_scale": 10.0,
+        # With 10 instead, networks that clone no better never learn what actions do (docs/lab-book.md, section 11).
+        "model_bc_scale": 1.0,
         "entropy": 0.0,
         # Sampled actions can be those of a much worse policy (0.2 tasks of the kitchen against 1.8, before averaging),
         # which never comes to see what follows the first task.
@@ -273,8 +274,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "pretrain_updates": 0,
         "bc_pretrain": 1500,
         "prefill_steps": 1120,
+        "prefill_noise": 0.3,
+        "adapt_updates": 500,
         "updates_per_train": 1,
-        "actor_frozen_updates": 400,
+        "actor_frozen_updates": 200,
     },
     "smoke": {
         "depth": 4,
@@ -296,6 +299,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "pretrain_updates": 4,
         "bc_pretrain": 60,
         "prefill_steps": 50,
+        "prefill_noise": 0.3,
+        "adapt_updates": 4,
         "train_every": 10,
         "updates_per_train": 1,
     },
