@@ -52,9 +52,12 @@ def action_effect(
         names = ("eval", occasion, "counterfactual", str(index))
         policy = agent.policy(False, torch.Generator(agent.device).manual_seed(branch_seed(seed, *names, "policy")))
         image, _ = env.reset(seed=branch_seed(seed, *names, "env"))
-        for _ in range(min(_MOMENTS, env.horizon // _STEPS)):
+        moments = min(_MOMENTS, env.horizon // _STEPS)
+        for _ in range(moments):
             if should_stop():
                 raise Stopped
+            for _ in range(env.horizon // moments - _STEPS):
+                image = env.step(policy.act(image))[0]
             actions = [policy.act(image)]
             past, belief = env.get_state(), policy.state_dict()
             image = env.step(actions[0])[0]

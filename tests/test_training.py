@@ -14,7 +14,7 @@ import pytest
 import torch
 from streams import stream
 
-from ailft_bench.cells import expand
+from ailft_bench.cells import expand, planned_updates
 from ailft_bench.demos.collection import provide
 from ailft_bench.errors import UserError
 from ailft_bench.evaluation import averages
@@ -170,6 +170,32 @@ def test_learning_goes_on_from_the_average_which_acts_by_its_mean(tmp_path: Path
         trainer._tick()
         image = trainer._env.reset(seed=branch_seed(run.spec.seed, "train", "0"))[0]
         assert np.array_equal(trainer._replay._actions.read(begun + 1, begun + 2)[0], mean.act(image))
+
+
+def test_phases_follow_each_other_with_noise_in_the_prefill_alone_and_as_many_updates_as_planned(
+    tmp_path: Path,
+) -> None:
+    run = prepare(tmp_path, "conservative", "settings.adapt_updates=3", "demonstrations.episodes=1")
+    recipe = {key: value for key, value in run.spec.demonstrations.items() if key != "checksum"}
+    demonstrations = provide(run.spec.environment["id"], run.spec.environment_kwargs, cache=tmp_path, **recipe)
+    with run.lease():
+        trainer = Trainer(run, demonstrations)
+        trainer._clock = time.monotonic()
+        ticks: dict[str, int] = {}
+        while (phase := trainer.phase) != "done":
+            trainer._tick()
+            ticks[phase] = ticks.get(phase, 0) + 1
+            if phase in ("prefill", "online"):
+                assert trainer._policy.noise == (0.3 if phase == "prefill" else 0.0)
+        agent, steps = run.spec.agent, run.spec.env_steps
+        assert list(ticks.items()) == [
+            ("pretrain", agent["pretrain_updates"]),
+            ("clone", agent["bc_pretrain"]),
+            ("prefill", agent["prefill_steps"]),
+            ("adapt", 3),
+            ("online", steps - agent["prefill_steps"]),
+        ]
+        assert trainer.agent.updates == planned_updates(run.spec)
 
 
 def test_resume_without_the_replay_is_refused(tmp_path: Path) -> None:
