@@ -2,6 +2,7 @@
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from synthetic_results import SyntheticRun, evaluation, write_all
@@ -157,6 +158,7 @@ def test_suite_without_baseline_variants_or_diagnostics_has_no_such_figures(tmp_
 
 def test_theory_is_drawn_from_training_and_evaluation(tmp_path):
     diagnostics = {"disagreement/fresh": 0.2, "model/one_step_error": 0.5, "disagreement/calibration": 0.9}
+    diagnostics |= {"model/action_effect": 0.4, "gradient/reward_cosine": -0.1}
     for seed in (0, 1):
         measured = {step: evaluation(1) | diagnostics for step in STEPS}
         directory = SyntheticRun("conservative", seed, measured, {}, state="waiting").write(tmp_path / "results")
@@ -170,6 +172,8 @@ def test_theory_is_drawn_from_training_and_evaluation(tmp_path):
         "kitchen-cpu-theory.png",
         "kitchen-cpu-calibration.png",
     }
+    data = pd.read_csv(tmp_path / "kitchen-cpu-theory.csv")
+    assert set(data["metric"]) == set(theory.PANELS) - {"disagreement/imagined"}  # which nobody measured
     points = summaries.calibration_table(comparison)
     assert len(points) == 2 * len(STEPS)
     assert set(points["disagreement"]) == {0.2}

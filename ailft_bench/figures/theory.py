@@ -17,13 +17,15 @@ from ailft_bench.figures.summaries import calibration_table
 PANELS = {
     "discriminator/total_variation": ("train", "total variation: policy, expert"),
     "disagreement/imagined": ("train", "disagreement, imagined states"),
-    "model/one_step_error": ("eval", "true one-step error of the model"),
+    "model/one_step_error": ("eval", "true error of the model"),
     "disagreement/calibration": ("eval", "rank correlation of the two"),
+    "model/action_effect": ("eval", "effect of actions: cosine"),
+    "gradient/reward_cosine": ("eval", "reward's gradient: cosine"),
 }
 
 
 def terms(comparison: Comparison, out_dir: Path) -> list[Path]:
-    """Draw both terms of the bound, the model's true error, and how disagreement follows it."""
+    """Draw both terms of the bound, how disagreement follows the true error, and what gradients are worth."""
     online = comparison.online()
     tables = []
     for metric, (phase, _) in PANELS.items():
@@ -41,7 +43,8 @@ def terms(comparison: Comparison, out_dir: Path) -> list[Path]:
         "The two terms that bound the policy's distance from the expert (eq. 1): total variation as the "
         "discriminator sees it, and the ensemble's disagreement where the policy is trained; then the model's true "
         "one-step latent error on fresh episodes, and the rank correlation of disagreement with it (1: an honest "
-        "error bar).",
+        "error bar). Where it was measured: whether the model knows what actions change (cosine of the true and the "
+        "foreseen change of the image), and whether the reward's gradient points to the expert's action.",
     )
     height = 1.3 * math.ceil(len(titles) / 2)
     figure = style.new_figure(comparison, caption, legend_handles(online, table), height, label_below=STEPS_LABEL)

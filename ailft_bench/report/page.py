@@ -33,7 +33,7 @@ _FIGURES = {
     "training-cost": "Cost rate in training",
     "cumulative-cost": "Cumulative cost in training",
     "evaluation-cost": "Cost by constraint",
-    "theory": "The two terms of the bound",
+    "theory": "The two terms of the bound, and what gradients through the model are worth",
     "calibration": "Calibration of disagreement",
     "sensitivity": "Sensitivity to settings",
 }
