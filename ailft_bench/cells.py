@@ -92,8 +92,15 @@ def planned_updates(spec: RunSpec) -> int:
     updates = agent["pretrain_updates"] + agent["bc_pretrain"]
     if agent["online"]:
         online_steps = max(0, spec.env_steps - agent["prefill_steps"])
-        updates += agent["adapt_updates"] + online_steps // agent["train_every"] * agent["updates_per_train"]
+        updates += adapting_updates(spec) + online_steps // agent["train_every"] * agent["updates_per_train"]
     return updates
+
+
+def adapting_updates(spec: RunSpec) -> int:
+    """Return how many cloning updates follow the run's prefill."""
+    agent = spec.agent
+    # Runs of before there were such updates have no such setting.
+    return int(agent.get("adapt_updates", 0)) if agent["online"] and spec.env_steps > agent["prefill_steps"] else 0
 
 
 def planned_work(spec: RunSpec) -> float:

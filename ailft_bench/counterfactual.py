@@ -41,7 +41,8 @@ def action_effect(
         ``model/action_effect``, the mean cosine of the two differences of images, the true one and the model's
         (1: it knows in which direction actions move the world; 0: it does not know), and
         ``model/action_effect_size``, the model's difference in units of the true one (norms, over all moments).
-        Empty where the agent has no world model, or where no action changed a pixel.
+        The model is the one that acts, which with ``average_decay`` is an average of the one that imagines. Empty
+        where the agent has no world model, or where no action changed a pixel.
 
     Raises:
         Stopped: ``should_stop`` turned true.
@@ -72,7 +73,8 @@ def action_effect(
             now = env.get_state()
             env.set_state(past)
             for action in others:
-                other_image = env.step(action)[0]
+                env.advance(action)
+            other_image = env.observe()
             env.set_state(now)
             truth = (fold(other_image).astype(np.float64) - fold(image)) / 255
             believed = (expected[1] - expected[0]).astype(np.float64)

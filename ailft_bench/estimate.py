@@ -10,7 +10,7 @@ from statistics import mean
 from typing import Any
 
 from ailft_bench import pretraining
-from ailft_bench.cells import planned_updates
+from ailft_bench.cells import adapting_updates, planned_updates
 from ailft_bench.store import RunSpec, runs
 
 #: Seconds of an environment step with its picture and action, on one core of a recent processor.
@@ -74,7 +74,7 @@ def _built_in_seconds(spec: RunSpec) -> float:
     acting = _env_step_seconds(spec) * spec.env_steps if agent["online"] else 0.0
     updates, full = planned_updates(spec), 0
     if agent["adversarial"]:
-        full = updates - agent["bc_pretrain"] - (agent["adapt_updates"] if agent["online"] else 0)
+        full = updates - agent["bc_pretrain"] - adapting_updates(spec)
     acting += evaluations * _evaluation_seconds(spec)
     return START_S + acting + updates * _model_update_seconds(agent) + full * _adversarial_update_seconds(agent)
 
@@ -86,8 +86,8 @@ def _pretraining_share(spec: RunSpec) -> float:
 
 
 def _evaluation_seconds(spec: RunSpec) -> float:
-    """Return what one evaluation takes: it plays its episodes twice, with mean and with sampled actions."""
-    return 2 * spec.evaluation["episodes"] * _horizon(spec) * _env_step_seconds(spec)
+    """Return what one evaluation takes: episodes of mean and of sampled actions, and two that ask what actions do."""
+    return 2 * (spec.evaluation["episodes"] + 1) * _horizon(spec) * _env_step_seconds(spec)
 
 
 def _env_step_seconds(spec: RunSpec) -> float:

@@ -61,7 +61,7 @@ class TensorBoard:
     def log(self, row: Row) -> None:
         """Write one row."""
         metrics, phase, step = row["metrics"], str(row["phase"]), row["env_step"]
-        if phase == "train" and step == 0:
+        if phase == "train" and "time/env_steps_per_s" not in metrics:  # updates between which nothing was played
             phase, step = "pretrain", int(metrics.get("time/updates", 0))
         for name, value in metrics.items():
             self._writer.add_scalar(f"{phase}/{name}", value, step, self._origin + row["wall_time_s"])

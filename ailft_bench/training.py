@@ -24,7 +24,7 @@ from ailft_bench.counterfactual import action_effect
 from ailft_bench.demos.collection import Demonstrations
 from ailft_bench.demos.recording import make_env
 from ailft_bench.errors import UserError
-from ailft_bench.evaluation import Stopped, averages, evaluate
+from ailft_bench.evaluation import IN_TRAINING, Stopped, averages, evaluate
 from ailft_bench.score import EpisodeScore
 from ailft_bench.seeding import branch, branch_seed
 from ailft_bench.store import RunDirectory
@@ -50,7 +50,7 @@ class Counters:
     online_updates: int = 0
     env_step: int = 0
     episode: int = 0
-    ticks: int = 0  # pretraining updates and environment steps: the unit of checkpoint_every
+    ticks: int = 0  # updates outside the online phase and environment steps: the unit of checkpoint_every
     evaluated_at: int = -1
     wall_time_s: float = 0.0
 
@@ -171,6 +171,7 @@ class Trainer:
             if self.phase != phase:
                 self.agent.settle()  # or the last batches at a high rate would be what all the rest begins with
         else:
+            self._policy.noise = self.config.prefill_noise if phase == "prefill" else self.config.exploration_noise
             self._interact()
             if phase == "online" and self.counters.env_step % self.config.train_every == 0:
                 for _ in range(self.config.updates_per_train):
@@ -227,8 +228,6 @@ class Trainer:
             self._policy.reset()
             self._score = EpisodeScore()
             self._replay.add(self._image, np.zeros(self.agent.action_size, np.float32), first=True)
-        config = self.config
-        self._policy.noise = config.prefill_noise if self.phase == "prefill" else config.exploration_noise
         action = self._policy.act(self._image)
         self._image, reward, terminated, truncated, info = self._env.step(action)
         self._replay.add(self._image, action, first=False)
@@ -245,7 +244,7 @@ class Trainer:
         due = self.phase == "done" or (self.phase in ("prefill", "adapt", "online") and step % every == 0)
         if not due or self.counters.evaluated_at == step:
             return
-        seed, episodes, occasion = self.spec.seed, self.spec.evaluation["episodes"], str(step)
+        seed, episodes, occasion = self.spec.seed, self.spec.evaluation["episodes"], IN_TRAINING
         mean = evaluate(self.agent, self._eval_env, episodes, seed, occasion, False, should_stop)
         sampled = evaluate(self.agent, self._eval_env, episodes, seed, occasion, True, should_stop)
         frames = torch.from_numpy(np.stack([fold(episode.images) for episode in mean], axis=1))
@@ -255,17 +254,17 @@ class Trainer:
         metrics |= {f"sampled/{k}": v for k, v in averages(episode.metrics for episode in sampled).items()}
         metrics |= self.agent.judge(frames, actions, generator)
         metrics |= action_effect(self.agent, self._eval_env, seed, occasion, should_stop)
-        self._log("eval", metrics | self._gradient_directions(occasion))
+        self._log("eval", metrics | self._gradient_directions())
         self.counters.evaluated_at = step
 
-    def _gradient_directions(self, occasion: str) -> dict[str, float]:
+    def _gradient_directions(self) -> dict[str, float]:
         """Return where the terms of the actor's objective point on demonstrations, once there are such terms."""
         if not self.config.adversarial or not self.counters.pretrained + self.counters.online_updates:
             return {}
-        rng = np.random.default_rng(branch(self.spec.seed, "eval", occasion, "directions"))
+        rng = np.random.default_rng(branch(self.spec.seed, "eval", IN_TRAINING, "directions", "rows"))
         rows, length, ends = self.config.batch_size, self.config.row_frames, self.config.prioritize_ends
         batch = self._replay.sample(rng, rows, rows, length, False, ends)
-        seed = branch_seed(self.spec.seed, "eval", occasion, "directions")
+        seed = branch_seed(self.spec.seed, "eval", IN_TRAINING, "directions", "rollouts")
         return self.agent.directions(batch, torch.Generator(self.agent.device).manual_seed(seed))
 
     def _log_pretraining(self, updates: int, budget: int) -> None:

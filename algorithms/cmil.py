@@ -35,6 +35,8 @@ METHOD = Method(
         "actor_lr": 3e-4,
         "pretrain_lr_scale": 1.0,
         "average_decay": 0.0,
+        "prefill_noise": 0.0,
+        "adapt_updates": 0,
         "acting": "sample",
         "entropy": 1e-4,
         "bc_scale": 10.0,

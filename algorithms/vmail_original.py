@@ -45,6 +45,8 @@ METHOD = Method(
         "average_decay": 0.0,
         "acting": "sample",
         "weight_decay": 0.0,
+        "prefill_noise": 0.3,
+        "adapt_updates": 0,
         "exploration_noise": 0.3,
         "actor_frozen_updates": 0,
         "actor_min_std": 0.1,

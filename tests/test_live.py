@@ -27,7 +27,7 @@ def measured(run):
     found = []
     for row in run.metrics.read():
         phase, step = row["phase"], row["env_step"]
-        if phase == "train" and step == 0:
+        if phase == "train" and "time/env_steps_per_s" not in row["metrics"]:
             phase, step = "pretrain", int(row["metrics"]["time/updates"])
         found += [(f"{phase}/{name}", step, float(np.float32(value))) for name, value in row["metrics"].items()]
     return sorted(found)
