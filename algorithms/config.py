@@ -111,12 +111,12 @@ class AgentConfig:
     disc_lr: float = 1e-4
     critic_lr: float = 3e-4
     actor_lr: float = 3e-4
-    pretrain_lr_scale: float = 1.0  # ours: multiplies the rates of model and actor in the bc_pretrain updates
+    pretrain_lr_scale: float = 1.0  # ours: multiplies the rates of model and actor in bc_pretrain and adapt_updates
     adam_eps: float = 1e-5
     weight_decay: float = 1e-6
     grad_clip: float = 100.0
     average_decay: float = (
-        0.0  # ours: an exponential average over updates acts, and learning goes on from it after the cloning
+        0.0  # ours: an exponential average over updates acts, and learning goes on from it after cloning and adapting
     )
 
     # Schedule, in this order: full updates on the demonstrations, model + BC updates on them, environment steps
@@ -257,7 +257,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "horizon": 3,
         "discount": 0.9,
         "bc_scale": 0.3,
-        # With 10 instead, networks that clone no better never learn what actions do (docs/lab-book.md, section 11).
+        # With ten times that, what clones no better hardly learns what actions do (docs/lab-book.md, section 11).
         "model_bc_scale": 1.0,
         "entropy": 0.0,
         # Sampled actions can be those of a much worse policy (0.2 tasks of the kitchen against 1.8, before averaging),

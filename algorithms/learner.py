@@ -43,7 +43,7 @@ class Learner(ABC):
 
     @abstractmethod
     def clone(self, batch: Batch, expert: Batch | None, bc_scale: float, lr_scale: float = 1.0) -> dict[str, float]:
-        """Do one update from the demonstrations alone, and return its diagnostics."""
+        """Do one update of what needs no adversary, and return its diagnostics."""
 
     @abstractmethod
     def update(self, batch: Batch, expert: Batch | None, train_actor: bool = True) -> dict[str, float]:

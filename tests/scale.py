@@ -28,6 +28,9 @@ ALGORITHMS = ("conservative", "vmail", "no_ail", "bc")
 DIAGNOSTICS = (
     "disagreement/calibration",
     "disagreement/fresh",
+    *(f"gradient/{term}_{what}" for term in ("reward", "penalty") for what in ("cosine", "norm")),
+    "model/action_effect",
+    "model/action_effect_size",
     "model/one_step_error",
     "model/one_step_error_high_disagreement",
     "model/one_step_error_low_disagreement",

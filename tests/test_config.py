@@ -12,6 +12,20 @@ def test_every_method_resolves_at_every_preset(method: str, preset: str) -> None
         assert getattr(config, key) == METHODS[method].settings[key]
 
 
+OURS = (
+    *("disc_action_scale", "model_bc_scale", "pretrain_lr_scale", "average_decay", "acting"),
+    *("adapt_updates", "actor_frozen_updates"),
+)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("method", ["cmil", "vmail_original"])
+def test_published_methods_take_no_help_of_ours_from_a_preset(method: str, preset: str) -> None:
+    config = METHODS[method].configure(preset, own={})
+    assert {name: getattr(config, name) for name in OURS} == {name: getattr(AgentConfig(), name) for name in OURS}
+    assert config.prefill_noise == config.exploration_noise
+
+
 def test_later_layers_win_but_the_method_wins_over_shared_settings() -> None:
     own = {"horizon": 3, "bc_pretrain": 1}
     config = METHODS["vmail"].configure("cpu", {"alpha": 7.0, "lam": 0.5}, {"lam": 0.6}, own=own)

@@ -159,6 +159,32 @@ def test_going_back_leaves_the_episode_as_it_would_have_been() -> None:
             image = env.step(again.act(image))[0]
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+def test_agent_foresees_what_the_acting_model_predicts_action_by_action(decay: float) -> None:
+    settings = config(average_decay=decay)
+    agent = Agent(settings, 64, ACTIONS, seed=0)
+    agent.clone(batch(settings), batch(settings, 2), 1.0)
+    rng = np.random.default_rng(0)
+    policy = agent.policy(False, torch.Generator().manual_seed(0))
+    policy.act(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    actions = rng.uniform(-1, 1, (3, 2, ACTIONS)).astype(np.float32)
+    foreseen = agent.foresee(policy.state_dict(), actions)
+    assert foreseen.shape == (2, 32, 32, 12)
+    model = agent.acting_model
+    assert (model is agent.model) == (decay == 0)
+    for column in range(2):
+        belief = policy.state_dict()
+        state = Latent(belief["stoch"], belief["deter"])
+        with torch.no_grad():
+            for action in actions[:, column]:
+                deter = model.rssm.advance(state, torch.from_numpy(action)[None])
+                members = model.rssm.prior_means(deter)[0].numpy()
+                state = Latent(torch.from_numpy(members.mean(0))[None], deter)
+            image = model.decoder(state.features)[0].numpy()
+        for channel in range(12):
+            np.testing.assert_allclose(foreseen[column, :, :, channel], image[channel], atol=1e-5)
+
+
 def test_plain_cloning_expects_nothing() -> None:
     env = make_env("ailft/Push-v0", {"image_size": 64})
     cloner = build(METHODS["bc_cnn"].configure("smoke", own={}), 64, 2, 0)

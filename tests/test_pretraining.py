@@ -165,6 +165,12 @@ def test_nothing_reads_a_setting_before_its_time(name: str, helps: dict[str, Any
     fresh, generators = batch(first, 1), [torch.Generator().manual_seed(0) for _ in agents]
     judged = [agent.judge(fresh.frames, fresh.actions, own) for agent, own in zip(agents, generators, strict=True)]
     assert judged[0] == judged[1]
+    beliefs = [policy.state_dict() for policy in policies]
+    foreseen = [
+        agent.foresee(belief, np.zeros((3, 2, ACTIONS), np.float32))
+        for agent, belief in zip(agents, beliefs, strict=True)
+    ]
+    assert np.array_equal(*foreseen)
     states = [agent.state_dict() for agent in agents]
     for left, right in zip(*(tree_leaves(state) for state in states), strict=True):
         assert torch.equal(left, right) if isinstance(left, torch.Tensor) else left == right

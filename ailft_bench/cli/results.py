@@ -146,7 +146,8 @@ def evaluate(
     checkpoint: CheckpointOption = None,
     sample: SampleOption = False,
     occasion: Annotated[
-        str, typer.Option(metavar="NAME", help="Names the start states; training: those of the evaluations in training.")
+        str,
+        typer.Option(metavar="NAME", help="Names the start states; training: those of the evaluations in training."),
     ] = "again",
     results: ResultsOption = Path("results"),
 ) -> None:

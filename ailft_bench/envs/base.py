@@ -77,8 +77,9 @@ class ImitationEnv(gymnasium.Env[Image, np.ndarray], ABC):
     def get_state(self) -> State:
         """Return everything that the future of this episode depends on, as a picklable dictionary.
 
-        Includes the simulator's full state (warm start included), step counter, completed tasks, and every
-        random generator, so that ``set_state`` on a new instance continues bit for bit.
+        A snapshot, which later steps do not change. Includes the simulator's full state (warm start included), step
+        counter, completed tasks, and every random generator, so that ``set_state`` on this or a new instance, in
+        mid-episode or not, continues bit for bit.
         """
 
     @abstractmethod
