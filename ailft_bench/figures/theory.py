@@ -16,7 +16,7 @@ from ailft_bench.figures.summaries import calibration_table
 #: What is measured in training (averages over the updates of an episode) and at evaluations.
 PANELS = {
     "discriminator/total_variation": ("train", "total variation: policy, expert"),
-    "disagreement/imagined": ("train", "disagreement, imagined states"),
+    "disagreement/imagined": ("train", "disagreement, imagined"),
     "model/one_step_error": ("eval", "true error of the model"),
     "disagreement/calibration": ("eval", "rank correlation of the two"),
     "model/action_effect": ("eval", "effect of actions: cosine"),
