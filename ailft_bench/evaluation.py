@@ -14,10 +14,6 @@ from ailft_bench.score import EpisodeScore
 from ailft_bench.seeding import branch_seed
 from algorithms.learner import Learner
 
-#: Of all evaluations in training: they meet the same start states and noise at every step, so that what differs
-#: between two of them is the policy, not the luck of the draw.
-IN_TRAINING = "training"
-
 
 class Stopped(Exception):
     """The process was asked to stop in the middle of an evaluation; nothing of it was recorded."""

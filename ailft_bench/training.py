@@ -20,11 +20,11 @@ import numpy as np
 import torch
 
 from ailft_bench import pretraining
-from ailft_bench.counterfactual import action_effect
 from ailft_bench.demos.collection import Demonstrations
 from ailft_bench.demos.recording import make_env
 from ailft_bench.errors import UserError
-from ailft_bench.evaluation import IN_TRAINING, Stopped, averages, evaluate
+from ailft_bench.evaluation import Stopped
+from ailft_bench.examination import IN_TRAINING, examine
 from ailft_bench.score import EpisodeScore
 from ailft_bench.seeding import branch, branch_seed
 from ailft_bench.store import RunDirectory
@@ -244,28 +244,18 @@ class Trainer:
         due = self.phase == "done" or (self.phase in ("prefill", "adapt", "online") and step % every == 0)
         if not due or self.counters.evaluated_at == step:
             return
-        seed, episodes, occasion = self.spec.seed, self.spec.evaluation["episodes"], IN_TRAINING
-        mean = evaluate(self.agent, self._eval_env, episodes, seed, occasion, False, should_stop)
-        sampled = evaluate(self.agent, self._eval_env, episodes, seed, occasion, True, should_stop)
-        frames = torch.from_numpy(np.stack([fold(episode.images) for episode in mean], axis=1))
-        actions = torch.from_numpy(np.stack([episode.actions for episode in mean], axis=1))
-        generator = torch.Generator(self.agent.device).manual_seed(branch_seed(seed, "eval", occasion, "calibration"))
-        metrics = averages(episode.metrics for episode in mean)
-        metrics |= {f"sampled/{k}": v for k, v in averages(episode.metrics for episode in sampled).items()}
-        metrics |= self.agent.judge(frames, actions, generator)
-        metrics |= action_effect(self.agent, self._eval_env, seed, occasion, should_stop)
-        self._log("eval", metrics | self._gradient_directions())
+        episodes, seed = self.spec.evaluation["episodes"], self.spec.seed
+        metrics = examine(self.agent, self._eval_env, episodes, seed, self._demonstrations(), should_stop)
+        self._log("eval", metrics)
         self.counters.evaluated_at = step
 
-    def _gradient_directions(self) -> dict[str, float]:
-        """Return where the terms of the actor's objective point on demonstrations, once there are such terms."""
+    def _demonstrations(self) -> Batch | None:
+        """Return sequences of demonstrations to examine an adversarial objective on; None before there is one."""
         if not self.config.adversarial or not self.counters.pretrained + self.counters.online_updates:
-            return {}
-        rng = np.random.default_rng(branch(self.spec.seed, "eval", IN_TRAINING, "directions", "rows"))
+            return None
+        rng = np.random.default_rng(branch(self.spec.seed, "eval", IN_TRAINING, "demonstrations"))
         rows, length, ends = self.config.batch_size, self.config.row_frames, self.config.prioritize_ends
-        batch = self._replay.sample(rng, rows, rows, length, False, ends)
-        seed = branch_seed(self.spec.seed, "eval", IN_TRAINING, "directions", "rollouts")
-        return self.agent.directions(batch, torch.Generator(self.agent.device).manual_seed(seed))
+        return self._replay.sample(rng, rows, rows, length, False, ends)
 
     def _log_pretraining(self, updates: int, budget: int) -> None:
         if updates % _UPDATES_PER_ROW == 0 or updates == budget:
