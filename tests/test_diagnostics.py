@@ -151,6 +151,7 @@ def test_going_back_leaves_the_episode_as_it_would_have_been() -> None:
     env = make_env("ailft/Push-v0", {"image_size": 64})
     oracle = Oracle(env)
     action_effect(oracle, env, 0, "0")
+    assert [len(policy.seen) for policy in oracle.policies] == [48, 48]  # twelve moments, four steps apart
     for index, policy in enumerate(oracle.policies):
         again = Knowing(env)
         image, _ = env.reset(seed=branch_seed(0, "eval", "0", "counterfactual", str(index), "env"))

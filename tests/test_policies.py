@@ -44,6 +44,7 @@ def test_loaded_policy_repeats_the_evaluation_of_training(trained):
         assert examined[name] == value
     (expected,) = evaluate(agent, env, 1, run.spec.seed, IN_TRAINING, sample=False)
     np.testing.assert_array_equal(played.actions, expected.actions)
+    assert played.metrics == expected.metrics
     (fresh,) = policy.play(1, "again")
     assert not np.array_equal(fresh.images[0], played.images[0])
 
