@@ -11,6 +11,8 @@ from ailft_bench import suite_file
 from ailft_bench.errors import UserError
 from ailft_bench.suite import Suite
 
+SHIPPED = sorted(path.stem for path in (Path(__file__).parents[1] / "suites").glob("*.yaml"))
+
 
 def load(folder: Path, *assignments: str, text: str = SUITE) -> Suite:
     return suite_file.load(str(write_suite(folder, text)), assignments)
@@ -128,7 +130,7 @@ def test_bad_assignment_is_named(tmp_path: Path, assignment: str, parts: list[st
         assert part in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["kitchen", "kitchen_alpha", "kitchen_hard", "kitchen_microwave", "quickstart"])
+@pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_suite_is_found_by_name_from_anywhere(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
