@@ -2,7 +2,7 @@
 # From a checkout of ailft-bench to the figures of this bundle.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-git checkout 47525d97f38ea0cdd86a199d67593d65f260665e
+git checkout 4f39ebd24555203b8ed16292a93de1ac402b20ff
 pip install -e . -r "$here/versions.txt"
 ailft-bench run "$here/suite.yaml" --scale cpu --seeds 0,1,2,
 ailft-bench plot "$here/suite.yaml" --scale cpu
