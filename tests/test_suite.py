@@ -17,6 +17,7 @@ SHIPPED = [
     "kitchen_hard",
     "kitchen_microwave",
     "kitchen_scratch",
+    "push_alpha",
     "push_cloned",
     "quickstart",
 ]
