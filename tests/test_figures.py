@@ -1,8 +1,11 @@
+import io
+
 import matplotlib
 import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from synthetic_results import CONSTRAINTS, TASKS, SyntheticRun, evaluation, write_all
 
@@ -11,7 +14,7 @@ from ailft_bench.figures import plot
 from ailft_bench.figures.captions import curve_caption
 from ailft_bench.figures.data import Cell, comparisons, learning_table
 from ailft_bench.figures.learning import learning_curves, legend_handles
-from ailft_bench.figures.style import COLOURS, SMOKE_COLOUR, cell_colours, label_references, line_styles
+from ailft_bench.figures.style import COLOURS, SMOKE_COLOUR, cell_colours, label_references, line_styles, with_palette
 from ailft_bench.results import load_results
 
 STEPS = (0, 100, 200, 300, 400)
@@ -287,3 +290,23 @@ def test_labels_of_close_references_do_not_overlap():
     assert (np.diff(places) >= 0.075 * 4 - 1e-9).all()
     assert any("40" in text.get_text() for text in axes.texts)
     assert axes.get_ylim() == (0, 4)
+
+
+def test_256_colours_look_like_all_of_them_at_half_the_size_and_keep_the_texts():
+    rng = np.random.default_rng()
+    figure = Figure(figsize=(3.3, 3.3), facecolor="white", dpi=200)
+    axes = figure.subplots()
+    for colour in rng.uniform(size=(8, 3)):
+        low = rng.uniform(size=20)
+        axes.fill_between(range(20), low, low + 0.3, color=tuple(colour), alpha=0.2)
+        axes.plot(low, color=tuple(colour))
+    png = io.BytesIO()
+    figure.savefig(png, format="png", metadata={"Description": "≤5 seeds"})
+    small = with_palette(png.getvalue())
+    before, after = (Image.open(io.BytesIO(content)) for content in (png.getvalue(), small))
+    assert len(small) < len(png.getvalue()) / 2
+    assert after.text["Description"] == "≤5 seeds"
+    assert after.info["dpi"] == pytest.approx((200, 200), abs=0.1)
+    pixels = [np.asarray(picture.convert("RGB"), dtype=float) for picture in (before, after)]
+    assert abs(pixels[0] - pixels[1]).mean() < 2
+    assert (abs(pixels[0] - pixels[1]).max(axis=-1) > 32).mean() < 0.01

@@ -19,6 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
+from PIL.Image import Dither
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from ailft_bench.durable import write_bytes
 from ailft_bench.figures.data import Cell
@@ -254,12 +256,26 @@ def save(figure: Figure, table: pd.DataFrame, caption: str, stem: Path) -> list[
         content = io.BytesIO()
         figure.savefig(content, format=suffix[1:], metadata=metadata)
         paths.append(stem.with_name(stem.name + suffix))
-        write_bytes(paths[-1], content.getvalue(), durable=False)
+        written = with_palette(content.getvalue()) if suffix == ".png" else content.getvalue()
+        write_bytes(paths[-1], written, durable=False)
         figure.set_layout_engine("none")  # the second file keeps the layout of the first
     if not _with_captions.get():
         paths.append(stem.with_name(stem.name + ".txt"))
         write_bytes(paths[-1], f"{caption}\n".encode(), durable=False)
     return [*paths, write_table(table, stem.with_name(stem.name + ".csv"))]
+
+
+def with_palette(png: bytes) -> bytes:
+    """Return the opaque picture in 256 colours, its texts kept: a third of the size, and no eye tells them apart."""
+    picture = PngImageFile(io.BytesIO(png))
+    texts = PngInfo()
+    for name, text in picture.text.items():
+        texts.add_itxt(name, text)
+    small = io.BytesIO()
+    picture.convert("RGB").quantize(256, dither=Dither.NONE).save(
+        small, "png", optimize=True, pnginfo=texts, dpi=picture.info["dpi"]
+    )
+    return small.getvalue()
 
 
 def _blend(colour: str, towards: str, amount: float) -> str:
