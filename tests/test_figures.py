@@ -282,6 +282,16 @@ def test_colours_are_fixed_and_distinct_whatever_else_is_drawn():
     assert cell_colours(reversed([*fixed, *mine])) == cell_colours(fixed + mine)
 
 
+def test_a_variant_can_be_told_from_its_algorithm_in_any_colour():
+    names = [*COLOURS, *(f"alpha_{weight}" for weight in range(7))]
+    cells = [Cell(name, variant) for name in names for variant in ("default", "a", "b", "c")]
+    chosen = {cell: np.array(matplotlib.colors.to_rgb(colour)) for cell, colour in cell_colours(cells).items()}
+    assert any(not colour.any() for colour in chosen.values())  # black, the hardest, is among them
+    for cell, colour in chosen.items():
+        if cell.variant != "default":
+            assert np.linalg.norm(colour - chosen[Cell(cell.algorithm, "default")]) > 0.2
+
+
 def test_labels_of_close_references_do_not_overlap():
     axes = matplotlib.figure.Figure().subplots()
     axes.set_ylim(0, 4)

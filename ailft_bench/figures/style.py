@@ -62,7 +62,7 @@ COLOURS = {
 }
 # For algorithms of others: the muted palette of Paul Tol.
 _MORE_COLOURS = ("#332288", "#44AA99", "#6699CC", "#AA4499", "#8C564B", "#DDCC77", "#000000")
-# A variant is a shade of its algorithm: (towards, by how much).
+# A variant is a shade of its algorithm: (towards, by how much); of a dark colour always a lighter one.
 _SHADES = (("black", 0.4), ("white", 0.5), ("black", 0.65), ("white", 0.7), ("black", 0.2), ("white", 0.3))
 
 SMOKE_STAMP = "SMOKE: plumbing only, not a result"
@@ -140,8 +140,7 @@ def cell_colours(cells: Iterable[Cell]) -> dict[Cell, str]:
             if cell.variant == "default":
                 chosen[cell] = base[algorithm]
             else:
-                towards, amount = _SHADES[variants.index(cell.variant) % len(_SHADES)]
-                chosen[cell] = _blend(base[algorithm], towards, amount)
+                chosen[cell] = _shade(base[algorithm], variants.index(cell.variant))
     return {cell: chosen[cell] for cell in cells}
 
 
@@ -278,9 +277,10 @@ def with_palette(png: bytes) -> bytes:
     return small.getvalue()
 
 
-def _blend(colour: str, towards: str, amount: float) -> str:
-    start, end = colors.to_rgb(colour), colors.to_rgb(towards)
-    red, green, blue = ((1 - amount) * a + amount * b for a, b in zip(start, end, strict=True))
+def _shade(colour: str, index: int) -> str:
+    towards, amount = _SHADES[index % len(_SHADES)]
+    end = 1.0 if towards == "white" or np.mean(colors.to_rgb(colour)) < 0.35 else 0.0
+    red, green, blue = ((1 - amount) * part + amount * end for part in colors.to_rgb(colour))
     return colors.to_hex((red, green, blue))
 
 
