@@ -302,8 +302,9 @@ def test_labels_of_close_references_do_not_overlap():
     assert axes.get_ylim() == (0, 4)
 
 
-def test_256_colours_look_like_all_of_them_at_half_the_size_and_keep_the_texts():
-    rng = np.random.default_rng()
+@pytest.mark.parametrize("seed", range(3))
+def test_256_colours_look_like_all_of_them_at_half_the_size_and_keep_the_texts(seed):
+    rng = np.random.default_rng(seed)
     figure = Figure(figsize=(3.3, 3.3), facecolor="white", dpi=200)
     axes = figure.subplots()
     for colour in rng.uniform(size=(8, 3)):
