@@ -67,7 +67,17 @@ def headline(comparison: Comparison, references: Mapping[str, Mapping[str, float
     return pd.DataFrame(rows)
 
 
-def against_baseline(comparison: Comparison, baseline: Cell = summaries.BASELINE) -> pd.DataFrame:
+def against_baseline(comparison: Comparison) -> pd.DataFrame:
+    """Return each algorithm against VMAIL, under whatever name the suite has it; see ``against``."""
+    return against(comparison, summaries.baseline_of(comparison))
+
+
+def against_control(comparison: Comparison) -> pd.DataFrame:
+    """Return each algorithm against the control, whose adversarial term is off; see ``against``."""
+    return against(comparison, summaries.CONTROL)
+
+
+def against(comparison: Comparison, baseline: Cell) -> pd.DataFrame:
     """Return each algorithm against ``baseline``: probability of improvement, paired difference, corrected p.
 
     Pairs are runs of the same seed, finished in both; p is the sign-flip test's after Holm's correction over
@@ -97,11 +107,6 @@ def against_baseline(comparison: Comparison, baseline: Cell = summaries.BASELINE
         return pd.DataFrame()
     corrected = statistics.holm(p_values)
     return pd.DataFrame(rows).assign(**{f"p (Holm, {len(rows)} tests)": [f"{p:.3f}" for p in corrected]})
-
-
-def against_control(comparison: Comparison) -> pd.DataFrame:
-    """Return each algorithm against the control, whose adversarial term is off; see ``against_baseline``."""
-    return against_baseline(comparison, summaries.CONTROL)
 
 
 def tasks(comparison: Comparison) -> pd.DataFrame:

@@ -65,7 +65,7 @@ def test_failed_run_is_censored_where_it_ended(study):
 
 
 def test_improvement_is_of_the_algorithm_over_the_baseline_and_not_the_reverse(study):
-    table = summaries.improvement_table(study)
+    table = summaries.improvement_table(study, summaries.BASELINE)
     assert values(table, CONSERVATIVE, "final")["value"].item() == pytest.approx((3 + 2 * 0.5 + 0) / 6)
     assert values(table, VMAIL, "final").empty
     reverse = summaries.improvement_table(study, baseline=CONSERVATIVE)

@@ -69,6 +69,21 @@ def test_control_is_a_baseline_too(tmp_path):
     assert tables.against_baseline(found).empty
 
 
+def test_without_vmail_by_name_the_unpenalised_method_is_the_baseline(tmp_path):
+    def dose(alpha, variant="default"):
+        agent = {"online": True, "alpha": alpha}
+        return [
+            run(f"alpha_{alpha:g}", seed, 1 + alpha / 10, variant=variant, method="conservative", agent=agent)
+            for seed in range(3)
+        ]
+
+    (found,) = comparisons(load_results(write_all(tmp_path, [*dose(10.0), *dose(0.0, "wide"), *dose(0.0)])))
+    table = tables.against_baseline(found)
+    assert row(table, "alpha_10")["difference"] == "1.00 [1.00, 1.00]"
+    assert row(table, "alpha_10")["P(better than alpha_0)"].startswith("1.00")
+    assert set(table["algorithm"]) == {"alpha_10", "alpha_0+wide"}
+
+
 def test_sampled_actions_are_a_column_beside_the_mean_action(comparison):
     table = tables.actions(comparison)
     own = row(table, "conservative")

@@ -65,10 +65,10 @@ def sample_efficiency(comparison: Comparison, out_dir: Path) -> list[Path]:
 
 def improvement(comparison: Comparison, out_dir: Path) -> list[Path]:
     """Draw the probability that a run of each algorithm ends better than one of VMAIL."""
-    table = summaries.improvement_table(comparison)
+    baseline = summaries.baseline_of(comparison)
+    table = summaries.improvement_table(comparison, baseline)
     if table.empty:
         return []
-    baseline = summaries.BASELINE
     caption = estimate_caption(
         comparison,
         f"Probability that a run ends with more sub-tasks completed than a run of {baseline.label} (ties count one "

@@ -23,7 +23,7 @@ from ailft_bench.figures.data import (
 from ailft_bench.statistics import Floats
 from ailft_bench.store import RunSpec
 
-#: The algorithm that others are compared with.
+#: The algorithm that others are compared with, under its usual name; see ``baseline_of``.
 BASELINE = Cell("vmail", "default")
 #: The control: the adversarial term off. What others have beyond it is imitation by the discriminator's reward.
 CONTROL = Cell("no_ail", "default")
@@ -36,6 +36,19 @@ PER_STEPS = 1000
 def threshold(comparison: Comparison) -> float:
     """Return the number of sub-tasks that the time to reach it is measured for: half of them."""
     return max(len(comparison.names("completed/")), 1) / 2
+
+
+def baseline_of(comparison: Comparison) -> Cell:
+    """Return the line that others are compared with: VMAIL, under whatever name a suite has it.
+
+    Where no line is ``BASELINE``, it is the first one of the conservative method without its penalty.
+    """
+    if BASELINE not in comparison.cells:
+        for cell in comparison.cells:
+            spec = comparison.spec_of(cell)
+            if spec is not None and spec.method == "conservative" and spec.agent.get("alpha") == 0:
+                return cell
+    return BASELINE
 
 
 def area_table(comparison: Comparison) -> pd.DataFrame:
@@ -101,7 +114,7 @@ def training_cost_table(
     return concatenate(tables)
 
 
-def improvement_table(comparison: Comparison, baseline: Cell = BASELINE) -> pd.DataFrame:
+def improvement_table(comparison: Comparison, baseline: Cell) -> pd.DataFrame:
     """Return P(a run of this algorithm ends better than one of ``baseline``), with intervals."""
     metric = "tasks_completed"
     other = comparison.final_rows(baseline, metric)["value"].to_numpy()[:, None]
