@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -55,16 +56,16 @@ class Comparison:
 
     @cached_property
     def cells(self) -> list[Cell]:
-        """The lines, the project's own methods first."""
+        """The lines, the project's own methods first, ``alpha_30`` before ``alpha_100``."""
         found = {Cell(*pair) for pair in self.runs[["algorithm", "variant"]].itertuples(index=False)}
         rank = {name: place for place, name in enumerate(_ORDER)}
 
-        def order(cell: Cell) -> tuple[int, str, bool, str]:
+        def order(cell: Cell) -> tuple[object, ...]:
             return (
                 rank.get(cell.algorithm, len(rank)),
-                cell.algorithm,
+                _numbers_by_size(cell.algorithm),
                 cell.variant != "default",
-                cell.variant,
+                _numbers_by_size(cell.variant),
             )
 
         return sorted(found, key=order)
@@ -254,6 +255,12 @@ def cumulative_cost_table(comparison: Comparison) -> pd.DataFrame:
 def _costs_so_far(comparison: Comparison, cell: Cell) -> pd.DataFrame:
     rows = comparison.rows(cell, "train", "cost").query("env_step > 0").sort_values("env_step", kind="stable")
     return rows.assign(value=rows.groupby("seed")["value"].cumsum())
+
+
+def _numbers_by_size(name: str) -> list[object]:
+    """Return a key that sorts names by letters, and by size where they have numbers."""
+    # A split at a group alternates: text, number, text, so that equals meet equals.
+    return [float(part) if place % 2 else part for place, part in enumerate(re.split(r"(\d+(?:\.\d+)?)", name))]
 
 
 def series(
