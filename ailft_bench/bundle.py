@@ -6,7 +6,7 @@ Layout::
     runs.csv          every run, those that failed or are missing included
     figures/          PNG, PDF and the data behind each
     tables/           headline, comparisons, tasks, actions, safety and runs in Markdown and LaTeX
-    runs/             run.json, metrics and result of every run: what ``import`` takes
+    runs/             run.json, metrics (gzip) and result of every run: what ``import`` takes
     suite.yaml        the suite, where its file was at hand
     versions.txt      the versions of packages that the runs were made with, for pip
     reproduce.sh      the commands from a checkout to these figures
@@ -14,9 +14,11 @@ Layout::
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import stat
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +30,10 @@ from ailft_bench.figures.data import Comparison, comparisons
 from ailft_bench.results import Results, write_table
 from ailft_bench.store import RunDirectory, RunSpec, runs
 
-#: What a run's folder takes along: everything but checkpoints, replay and locks.
+#: What a run's folder takes along: everything but checkpoints, replay and locks. A bundle has the metrics, which
+#: are most of it and repeat themselves, as ``metrics.jsonl.gz``.
 _KEPT = ("run.json", "attempts.jsonl", "metrics.jsonl", "failed.json", "result.parquet", "done")
+_COMPRESSED = "metrics.jsonl"
 _WITH_PROVENANCE = {"run.json", "attempts.jsonl", "failed.json"}
 _TABLES = {
     "comparison": tables.against_baseline,
@@ -68,7 +72,7 @@ def write_bundle(
             whole = results.runs[~results.runs["state"].isin(["missing", "damaged"])]
             for directory in whole["directory"]:
                 run = RunDirectory(Path(directory))
-                _copy(run.path, run.spec.directory(partial / "runs"), _places(run))
+                _pack(run.path, run.spec.directory(partial / "runs"), _places(run))
             if suite_file is not None:
                 shutil.copyfile(suite_file, partial / "suite.yaml")
             specs = list(results.specs.values())
@@ -91,7 +95,7 @@ class Imported:
 
 
 def import_bundle(bundle: Path, results_dir: Path) -> Imported:
-    """Take the runs of ``bundle`` into ``results_dir``; a run whose id is there already is refused.
+    """Take the runs of ``bundle`` into ``results_dir``; a run that its suite has there already is refused.
 
     Raises:
         UserError: ``bundle`` is none, one of its runs is damaged, or the file system refused.
@@ -99,21 +103,19 @@ def import_bundle(bundle: Path, results_dir: Path) -> Imported:
     found = list(runs(bundle / "runs"))
     if not found:
         raise UserError(f"{bundle}: not a bundle: there is no run in {bundle / 'runs'}")
-    known = {run.spec.run_id: run.path for run in runs(results_dir)}
     taken, refused = [], {}
     for run in found:
-        if run.spec.run_id in known:
-            refused[run.path] = f"{run.spec.run_id} is there already: {known[run.spec.run_id]}"
-            continue
         target = run.spec.directory(results_dir)
+        if target.exists():
+            refused[run.path] = f"{run.spec.run_id} is there already: {target}"
+            continue
         partial = temporary_beside(target)
         with storage_errors(target):
             try:
-                _copy(run.path, partial)
+                _unpack(run.path, partial)
                 partial.rename(target)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
-        known[run.spec.run_id] = target
         taken.append(target)
     return Imported(taken, refused)
 
@@ -128,17 +130,40 @@ def _write_tables(comparison: Comparison, references: Mapping[str, Mapping[str, 
             write_bytes(folder / f"{stem}.tex", tables.to_latex(table).encode())
 
 
-def _copy(source: Path, target: Path, places: Mapping[str, str] | None = None) -> None:
+def _pack(source: Path, target: Path, places: Mapping[str, str]) -> None:
+    """Copy a run's folder into a bundle; ``places`` are replaced where provenance may name them."""
     target.mkdir(parents=True)
     for name in _KEPT:
         if not (source / name).exists():
             continue
-        if places and name in _WITH_PROVENANCE:
+        if name in _WITH_PROVENANCE:
             text = (source / name).read_text(encoding="utf-8")
             for place, stands_for in places.items():
                 text = text.replace(json.dumps(place)[1:-1], stands_for)
             write_bytes(target / name, text.encode())
+        elif name == _COMPRESSED:
+            # Without the time of packing: the same run gives the same bytes.
+            write_bytes(target / f"{name}.gz", gzip.compress((source / name).read_bytes(), mtime=0))
         else:
+            shutil.copyfile(source / name, target / name)
+
+
+def _unpack(source: Path, target: Path) -> None:
+    """Copy a run's folder out of a bundle.
+
+    Raises:
+        UserError: the compressed metrics are damaged.
+    """
+    target.mkdir(parents=True)
+    for name in _KEPT:
+        packed = source / f"{name}.gz"
+        if packed.exists():
+            content = packed.read_bytes()
+            try:
+                write_bytes(target / name, gzip.decompress(content))
+            except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+                raise UserError(f"{packed}: damaged ({error}); get this bundle again") from error
+        elif (source / name).exists():
             shutil.copyfile(source / name, target / name)
 
 

@@ -1,5 +1,8 @@
+import dataclasses
 import json
 import os
+import re
+import shutil
 import subprocess
 
 import pandas as pd
@@ -55,6 +58,38 @@ def test_imported_bundle_is_the_results_it_was_made_of(study, tmp_path):
     pd.testing.assert_frame_equal(before.runs.drop(columns="directory"), after.runs.drop(columns="directory"))
 
 
+def test_metrics_travel_compressed_and_arrive_byte_for_byte(study, tmp_path):
+    results, bundle = study
+    import_bundle(bundle, tmp_path)
+    sent = {made.spec.run_id: made.path for made in runs(results)}
+    packed = {run.spec.run_id: run.path for run in runs(bundle / "runs")}
+    for arrived in runs(tmp_path):
+        log = (sent[arrived.spec.run_id] / "metrics.jsonl").read_bytes()
+        assert (arrived.path / "metrics.jsonl").read_bytes() == log
+        assert not (packed[arrived.spec.run_id] / "metrics.jsonl").exists()
+        assert not (arrived.path / "metrics.jsonl.gz").exists()
+
+
+def test_bundle_of_uncompressed_metrics_is_taken_as_it_is(study, tmp_path):
+    results = study[0]
+    shutil.copytree(results, tmp_path / "old" / "runs")
+    assert len(import_bundle(tmp_path / "old", tmp_path / "mine").taken) == 5
+    pd.testing.assert_frame_equal(load_results(results).metrics, load_results(tmp_path / "mine").metrics)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-9], lambda data: b"{}" + data, lambda data: data[:20] + data[24:]]
+)
+def test_damaged_metrics_are_named_and_nothing_of_their_run_is_taken(study, tmp_path, damage):
+    shutil.copytree(study[1] / "runs", tmp_path / "paper" / "runs")
+    packed = next((tmp_path / "paper").rglob("vmail/*/metrics.jsonl.gz"))
+    packed.write_bytes(damage(packed.read_bytes()))
+    with pytest.raises(UserError, match=re.escape(f"{packed}: damaged")):
+        import_bundle(tmp_path / "paper", tmp_path / "mine")
+    assert packed.parent.name not in {run.path.name for run in runs(tmp_path / "mine")}
+    assert not list((tmp_path / "mine").rglob("*.tmp"))
+
+
 def test_run_that_is_there_already_is_refused_and_the_others_are_taken(study, tmp_path):
     mine = run("vmail", 0).write(tmp_path)
     before = (mine.path / "metrics.jsonl").read_bytes()
@@ -65,6 +100,17 @@ def test_run_that_is_there_already_is_refused_and_the_others_are_taken(study, tm
     assert "is there already" in reason
     assert (mine.path / "metrics.jsonl").read_bytes() == before
     assert len(import_bundle(study[1], tmp_path).refused) == 5
+
+
+def test_run_that_two_suites_have_is_taken_for_both(tmp_path):
+    one, other = (run("conservative", 0, suite=suite) for suite in ("kitchen", "kitchen_alpha"))
+    other = dataclasses.replace(other, algorithm="alpha_10", method="conservative")
+    record = one.write(tmp_path / "a" / "runs").path, other.write(tmp_path / "b" / "runs").path
+    identity = json.loads((record[0] / "run.json").read_text())["run_id"]
+    (record[1] / "run.json").write_text((record[1] / "run.json").read_text().replace(other.run_id, identity))
+    assert import_bundle(tmp_path / "a", tmp_path / "mine").refused == {}
+    assert import_bundle(tmp_path / "b", tmp_path / "mine").refused == {}
+    assert [run.spec.run_id for run in runs(tmp_path / "mine")] == [identity, identity]
 
 
 def test_smoke_runs_and_existing_directories_are_refused_and_nothing_is_left(study, tmp_path):
@@ -92,4 +138,6 @@ def test_bundle_tells_nothing_of_the_folders_of_its_machine(tmp_path):
     (copied,) = runs(bundle / "runs")
     assert copied.spec.provenance["command"] == "ailft-bench run ./my.yaml --results results"
     assert copied.spec.run_id == made.spec.run_id
-    assert all(str(tmp_path) not in path.read_text() for path in (bundle / "runs").rglob("*.json*"))
+    assert all(
+        str(tmp_path) not in path.read_text() for path in copied.path.iterdir() if path.suffix.startswith(".json")
+    )
