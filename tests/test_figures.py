@@ -158,6 +158,13 @@ def test_every_caption_says_n_interval_scale_budget_and_that_few_seeds_are_optim
         assert "95 % stratified bootstrap over seeds (with ≤5 seeds optimistic)" in text
 
 
+def test_missing_seeds_in_a_row_are_a_range_in_the_caption(tmp_path):
+    runs = [SyntheticRun("vmail", seed, {400: evaluation(1)}, {}) for seed in range(14)]
+    runs += [SyntheticRun("conservative", seed, {400: evaluation(1)}, {}) for seed in (1, 9, 12)]
+    (found,) = comparisons(load_results(write_all(tmp_path, runs)))
+    assert "conservative seeds 0, 2 to 8, 10, 11, 13 missing." in curve_caption(found)
+
+
 def test_sampled_actions_are_beside_the_mean_action(folder):
     table = read(folder, "sampled")
     mean, sampled = (select(table, "conservative", "final", f"{kind}tasks_completed") for kind in ("", "sampled/"))

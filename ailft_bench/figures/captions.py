@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ailft_bench.figures.data import Comparison
 from ailft_bench.statistics import FEW_SEEDS
 
@@ -96,10 +98,22 @@ def _missing(comparison: Comparison) -> list[str]:
     for cell in comparison.cells:
         runs = comparison.runs_of(cell)
         for state, group in runs[runs["state"] != "done"].groupby("state"):
-            seeds = ", ".join(str(seed) for seed in group["seed"])
-            parts.append(f"{cell.label} {'seed' if len(group) == 1 else 'seeds'} {seeds} {state}")
+            noun = "seed" if len(group) == 1 else "seeds"
+            parts.append(f"{cell.label} {noun} {_ranges(group['seed'])} {state}")
     sentences = [f"Not finished: {'; '.join(parts)}."] if parts else []
     if comparison.superseded:
         noun = "run" if comparison.superseded == 1 else "runs"
         sentences.append(f"Left out: {comparison.superseded} {noun} of older configurations.")
     return sentences
+
+
+def _ranges(seeds: Iterable[int]) -> str:
+    """Return for example ``0, 3 to 9, 12``; two in a row are no range."""
+    streaks: list[list[int]] = []
+    for seed in sorted(seeds):
+        if streaks and seed == streaks[-1][-1] + 1:
+            streaks[-1].append(seed)
+        else:
+            streaks.append([seed])
+    written = [f"{streak[0]} to {streak[-1]}" if len(streak) > 2 else ", ".join(map(str, streak)) for streak in streaks]
+    return ", ".join(written)
