@@ -1,0 +1,64 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOBODY = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org"]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A repository of this program's sources, everything committed."""
+    root = tmp_path_factory.mktemp("checkout")
+    for package in ("ailft_bench", "algorithms"):
+        shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / ".gitignore").write_text("__pycache__/\n")
+    (root / "README.md").write_text("read me\n")
+    for arguments in (["init", "-q"], ["add", "."], [*NOBODY, "commit", "-qm", "everything"]):
+        subprocess.run(["git", "-C", str(root), *arguments], check=True)
+    return root
+
+
+def code(root):
+    """What a process of the checkout's own code records of that code."""
+    script = "import json; from ailft_bench import provenance; print(json.dumps(provenance.collect()))"
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    return json.loads(found.stdout)
+
+
+def test_results_and_notes_beside_the_code_do_not_make_a_checkout_dirty(checkout):
+    before = code(checkout)
+    notes = checkout / "notes.txt"
+    notes.write_text("seed 3 looks odd\n")
+    after = code(checkout)
+    notes.unlink()
+    assert (before["dirty"], after["dirty"]) == (False, False)
+    assert before["source_sha256"] == after["source_sha256"]
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "algorithms/vmail.py", "algorithms/mine.py", "ailft_bench/envs/mine.xml"]
+)
+def test_a_changed_file_and_an_added_source_make_it_dirty(checkout, name):
+    path = checkout / name
+    before = path.read_text() if path.exists() else None
+    path.write_text(f"{before or ''}\n")
+    found = code(checkout)
+    if before is None:
+        path.unlink()
+    else:
+        path.write_text(before)
+    assert found["dirty"]
+    assert bool(found["diff_sha256"]) == (before is not None)
