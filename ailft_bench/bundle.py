@@ -142,7 +142,7 @@ def _pack(source: Path, target: Path, places: Mapping[str, str]) -> None:
                 text = text.replace(json.dumps(place)[1:-1], stands_for)
             write_bytes(target / name, text.encode())
         elif name == _COMPRESSED:
-            # Without the time of packing: the same run gives the same bytes.
+            # Without the time of packing, which would change the bytes of the same run.
             write_bytes(target / f"{name}.gz", gzip.compress((source / name).read_bytes(), mtime=0))
         else:
             shutil.copyfile(source / name, target / name)
@@ -157,14 +157,20 @@ def _unpack(source: Path, target: Path) -> None:
     target.mkdir(parents=True)
     for name in _KEPT:
         packed = source / f"{name}.gz"
-        if packed.exists():
-            content = packed.read_bytes()
-            try:
-                write_bytes(target / name, gzip.decompress(content))
-            except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-                raise UserError(f"{packed}: damaged ({error}); get this bundle again") from error
+        if name == _COMPRESSED and packed.exists():
+            write_bytes(target / name, _decompressed(packed))
         elif (source / name).exists():
             shutil.copyfile(source / name, target / name)
+
+
+def _decompressed(path: Path) -> bytes:
+    content = path.read_bytes()
+    try:
+        if not content:
+            raise EOFError("empty")
+        return gzip.decompress(content)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: damaged ({error}); get this bundle again") from error
 
 
 def _places(run: RunDirectory) -> dict[str, str]:
@@ -190,7 +196,8 @@ def _versions(specs: Iterable[RunSpec]) -> str:
 
 
 def _script(specs: list[RunSpec], has_suite: bool) -> str:
-    commits = sorted({str(spec.provenance["commit"]) for spec in specs if spec.provenance.get("commit")})
+    by_age = sorted(specs, key=lambda spec: spec.created)
+    commits = list(dict.fromkeys(str(spec.provenance["commit"]) for spec in by_age if spec.provenance.get("commit")))
     lines = ["#!/bin/sh", "# From a checkout of ailft-bench to the figures of this bundle.", "set -eu"]
     lines += ['here=$(cd "$(dirname "$0")" && pwd)']
     lines += [f"git checkout {commit}" for commit in commits[-1:]]
@@ -198,12 +205,16 @@ def _script(specs: list[RunSpec], has_suite: bool) -> str:
     if any(spec.provenance.get("dirty") for spec in specs):
         lines.append("# the checkout had uncommitted changes when the runs were made")
     lines.append('pip install -e . -r "$here/versions.txt"')
-    groups: dict[tuple[str, str], set[int]] = {}
-    for spec in specs:
-        groups.setdefault((spec.suite, spec.scale), set()).add(spec.seed)
-    for (name, scale), seeds in sorted(groups.items()):
+    seeds: dict[tuple[str, str], dict[str, set[int]]] = {}
+    for spec in by_age:
+        seeds.setdefault((spec.suite, spec.scale), {}).setdefault(spec.algorithm, set()).add(spec.seed)
+    for (name, scale), seeds_of in sorted(seeds.items()):
         suite = '"$here/suite.yaml"' if has_suite else name
-        numbers = ",".join(map(str, sorted(seeds)))
-        lines.append(f"ailft-bench run {suite} --scale {scale} --seeds {numbers},")
+        groups: dict[str, list[str]] = {}
+        for algorithm, found in seeds_of.items():
+            groups.setdefault(",".join(map(str, sorted(found))), []).append(algorithm)
+        for numbers, algorithms in groups.items():
+            some = f" --algorithms {','.join(algorithms)}" if len(groups) > 1 else ""
+            lines.append(f"ailft-bench run {suite} --scale {scale} --seeds {numbers},{some}")
         lines.append(f"ailft-bench plot {suite} --scale {scale}")
     return "\n".join([*lines, ""])

@@ -39,7 +39,12 @@ def find(results: Path, wanted: str) -> RunDirectory:
     """
     if (Path(wanted) / "run.json").exists():
         return RunDirectory(Path(wanted).absolute())
-    all_runs = {run.path.name.rpartition("-")[2]: run for run in runs(results.absolute())}
+    all_runs: dict[str, RunDirectory] = {}
+    for run in runs(results.absolute()):
+        short = run.path.name.rpartition("-")[2]
+        # Two suites may share a run: the one that was imported came without its networks.
+        if short not in all_runs or all_runs[short].latest_checkpoint() is None:
+            all_runs[short] = run
     matches = [
         run for short, run in all_runs.items() if wanted and (short.startswith(wanted) or wanted.startswith(short))
     ]

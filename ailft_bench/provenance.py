@@ -18,7 +18,8 @@ from ailft_bench import machine
 
 PACKAGES = ("ailft-bench", "torch", "mujoco", "gymnasium", "gymnasium-robotics", "numpy", "pandas", "pyarrow")
 _PACKAGE = Path(__file__).parent
-_SOURCES = ("ailft_bench", "algorithms")
+_PACKAGES_OF_SOURCES = ("ailft_bench", "algorithms")
+_SOURCES = (*_PACKAGES_OF_SOURCES, "pyproject.toml")
 
 
 def collect() -> dict[str, Any]:
@@ -54,26 +55,22 @@ def _code() -> dict[str, Any]:
     top = _git("rev-parse", "--show-toplevel")
     # An installed package may lie inside somebody else's repository: that commit says nothing about it.
     is_checkout = top is not None and Path(top) == root.resolve()
-    diff = _git("diff", "HEAD", "--binary") if is_checkout else None
+    sources = ["--", *(str(root / name) for name in _SOURCES)]
+    diff = _git("diff", "HEAD", "--binary", *sources) if is_checkout else None
     return {
         "commit": _git("rev-parse", "HEAD") if is_checkout else None,
-        "dirty": _is_dirty() if is_checkout else None,
+        # Notes and results that lie beside the sources change no result.
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=all", *sources)) if is_checkout else None,
         "diff_sha256": hashlib.sha256(diff.encode()).hexdigest() if diff else None,
         "source_sha256": source_hash(),
     }
-
-
-def _is_dirty() -> bool:
-    """Whether a file that git has was changed, or a source was added; other new files change no result."""
-    changed = _git("status", "--porcelain", "--untracked-files=no")
-    return bool(changed or _git("status", "--porcelain", "--", *(str(_PACKAGE.parent / name) for name in _SOURCES)))
 
 
 @cache
 def source_hash() -> str:
     """Return a hash of all the sources of this program."""
     root, digest = _PACKAGE.parent, hashlib.sha256()
-    for package in _SOURCES:
+    for package in _PACKAGES_OF_SOURCES:
         for path in sorted((root / package).rglob("*.py")):
             digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

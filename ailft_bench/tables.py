@@ -84,14 +84,11 @@ def against(comparison: Comparison, baseline: Cell) -> pd.DataFrame:
     the rows of this table.
     """
     improvement = summaries.improvement_table(comparison, baseline)
-    other = comparison.final_rows(baseline, SCORE).set_index("seed")["value"]
     rows, p_values = [], []
     for cell in comparison.cells:
-        own = comparison.final_rows(cell, SCORE).set_index("seed")["value"]
-        pairs = sorted(set(own.index) & set(other.index))
-        if cell == baseline or not pairs:
+        x, y = comparison.common_finals(cell, baseline)
+        if cell == baseline or not x.size:
             continue
-        x, y = (values.loc[pairs].to_numpy()[:, None] for values in (own, other))
         rng = rng_for(comparison, "paired", cell)
         difference = interval(float((x - y).mean()), *statistics.paired_interval(x, y, rng))
         p_values.append(statistics.sign_flip_test(x, y, rng))
@@ -100,7 +97,7 @@ def against(comparison: Comparison, baseline: Cell) -> pd.DataFrame:
                 "algorithm": cell.label,
                 f"P(better than {baseline.label})": _estimate(improvement, cell),
                 "difference": difference,
-                "pairs": str(len(pairs)),
+                "pairs": str(len(x)),
             }
         )
     if not rows:
@@ -154,7 +151,8 @@ def runs(comparison: Comparison) -> pd.DataFrame:
     last = {
         (cell, seed): score for cell, end in ends.items() for seed, score in zip(end["seed"], end["value"], strict=True)
     }
-    for run in comparison.runs.itertuples():
+    in_order = (run for cell in comparison.cells for run in comparison.runs_of(cell).itertuples())
+    for run in in_order:
         cell, spec = Cell(str(run.algorithm), str(run.variant)), comparison.specs.get(str(run.run_id))
         commit = (spec.provenance.get("commit") or "")[:10] if spec else ""
         rows.append(

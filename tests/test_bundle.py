@@ -46,7 +46,24 @@ def test_script_of_the_bundle_is_one_that_a_shell_takes(study):
     script = study[1] / "reproduce.sh"
     assert os.access(script, os.X_OK)
     subprocess.run(["sh", "-n", script], check=True)
-    assert '"$here/suite.yaml" --scale cpu --seeds 0,1,2,' in script.read_text()
+    runs_of = [line for line in script.read_text().splitlines() if line.startswith("ailft-bench run")]
+    # What was never run is not asked for.
+    assert runs_of == [
+        'ailft-bench run "$here/suite.yaml" --scale cpu --seeds 0,1,2, --algorithms conservative',
+        'ailft-bench run "$here/suite.yaml" --scale cpu --seeds 0,1, --algorithms vmail',
+    ]
+
+
+def test_script_of_equal_seeds_is_one_run_on_the_newest_commit(tmp_path):
+    results = write_all(tmp_path / "results", [run("conservative", 0), run("vmail", 0)])
+    for made, commit, created in zip(runs(results), ("ffff", "aaaa"), ("2026-11-01", "2026-11-02"), strict=True):
+        record = json.loads((made.path / "run.json").read_text())
+        record |= {"created": created, "provenance": {"commit": commit}}
+        (made.path / "run.json").write_text(json.dumps(record))
+    lines = (write_bundle(load_results(results), tmp_path / "paper") / "reproduce.sh").read_text().splitlines()
+    assert "git checkout aaaa" in lines
+    assert "# some runs were made at commit ffff" in lines
+    assert [line for line in lines if " run " in line] == ["ailft-bench run kitchen --scale cpu --seeds 0,"]
 
 
 def test_imported_bundle_is_the_results_it_was_made_of(study, tmp_path):
@@ -78,7 +95,7 @@ def test_bundle_of_uncompressed_metrics_is_taken_as_it_is(study, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda data: data[:-9], lambda data: b"{}" + data, lambda data: data[:20] + data[24:]]
+    "damage", [lambda data: b"", lambda data: data[:-9], lambda data: b"{}" + data, lambda data: data[:20] + data[24:]]
 )
 def test_damaged_metrics_are_named_and_nothing_of_their_run_is_taken(study, tmp_path, damage):
     shutil.copytree(study[1] / "runs", tmp_path / "paper" / "runs")
@@ -105,9 +122,10 @@ def test_run_that_is_there_already_is_refused_and_the_others_are_taken(study, tm
 def test_run_that_two_suites_have_is_taken_for_both(tmp_path):
     one, other = (run("conservative", 0, suite=suite) for suite in ("kitchen", "kitchen_alpha"))
     other = dataclasses.replace(other, algorithm="alpha_10", method="conservative")
-    record = one.write(tmp_path / "a" / "runs").path, other.write(tmp_path / "b" / "runs").path
-    identity = json.loads((record[0] / "run.json").read_text())["run_id"]
-    (record[1] / "run.json").write_text((record[1] / "run.json").read_text().replace(other.run_id, identity))
+    first, second = one.write(tmp_path / "a" / "runs"), other.write(tmp_path / "b" / "runs")
+    identity = first.spec.run_id
+    record = second.path / "run.json"
+    record.write_text(record.read_text().replace(other.run_id, identity))
     assert import_bundle(tmp_path / "a", tmp_path / "mine").refused == {}
     assert import_bundle(tmp_path / "b", tmp_path / "mine").refused == {}
     assert [run.spec.run_id for run in runs(tmp_path / "mine")] == [identity, identity]
@@ -138,6 +156,5 @@ def test_bundle_tells_nothing_of_the_folders_of_its_machine(tmp_path):
     (copied,) = runs(bundle / "runs")
     assert copied.spec.provenance["command"] == "ailft-bench run ./my.yaml --results results"
     assert copied.spec.run_id == made.spec.run_id
-    assert all(
-        str(tmp_path) not in path.read_text() for path in copied.path.iterdir() if path.suffix.startswith(".json")
-    )
+    (arrived,) = import_bundle(bundle, tmp_path / "mine").taken
+    assert all(str(tmp_path) not in path.read_text() for path in arrived.glob("*.json*"))

@@ -71,3 +71,15 @@ def test_run_is_found_by_folder_or_by_the_beginning_of_its_id(run: RunDirectory,
     assert other.spec.run_id[:6] != run.spec.run_id[:6]
     with pytest.raises(UserError, match="no run directory"):
         explain.find(tmp_path, "zzzz")
+
+
+@pytest.mark.parametrize("trained", ["kitchen", "kitchen_alpha"])
+def test_of_a_run_that_two_suites_have_the_one_with_a_network_is_found(tmp_path: Path, trained: str) -> None:
+    one = make_spec(suite="kitchen")
+    both = [
+        RunDirectory.create(tmp_path, one.model_copy(update={"suite": name})) for name in ("kitchen", "kitchen_alpha")
+    ]
+    for made in both:
+        if made.spec.suite == trained:
+            made.save_checkpoint(40, lambda folder: None)
+    assert explain.find(tmp_path, one.run_id).spec.suite == trained

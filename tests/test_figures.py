@@ -280,12 +280,13 @@ def test_nothing_evaluated_yet_is_an_error_that_says_what_to_do(tmp_path):
 
 
 def test_lines_of_a_dose_stand_by_its_size_after_the_projects_own_methods(tmp_path):
-    names = ["alpha_100", "alpha_30", "alpha_0.3", "alpha", "conservative"]
+    names = ["alpha_100", "alpha_30", "alpha_030", "alpha_3e-1", "alpha", "conservative"]
     runs = [SyntheticRun(name, 0, {400: evaluation(1)}, {}) for name in names]
     runs += [SyntheticRun("alpha_30", 0, {400: evaluation(1)}, {}, variant=f"wide_{size}") for size in (16, 8)]
     (found,) = comparisons(load_results(write_all(tmp_path, runs)))
     assert [cell.label for cell in found.cells] == [
-        *("conservative", "alpha", "alpha_0.3", "alpha_30", "alpha_30+wide_8", "alpha_30+wide_16", "alpha_100")
+        *("conservative", "alpha", "alpha_3e-1", "alpha_030"),
+        *("alpha_30", "alpha_30+wide_8", "alpha_30+wide_16", "alpha_100"),
     ]
 
 

@@ -65,11 +65,23 @@ def test_failed_run_is_censored_where_it_ended(study):
 
 
 def test_improvement_is_of_the_algorithm_over_the_baseline_and_not_the_reverse(study):
+    # Of the seeds finished in both: 4 and 3 against 1 and 4.
     table = summaries.improvement_table(study, summaries.BASELINE)
-    assert values(table, CONSERVATIVE, "final")["value"].item() == pytest.approx((3 + 2 * 0.5 + 0) / 6)
+    assert values(table, CONSERVATIVE, "final")["value"].item() == pytest.approx((2 + 0.5) / 4)
+    assert values(table, CONSERVATIVE, "final")["runs"].item() == 2
     assert values(table, VMAIL, "final").empty
     reverse = summaries.improvement_table(study, baseline=CONSERVATIVE)
-    assert values(reverse, VMAIL, "final")["value"].item() == pytest.approx(1 - (3 + 2 * 0.5) / 6)
+    assert values(reverse, VMAIL, "final")["value"].item() == pytest.approx(1.5 / 4)
+
+
+def test_improvement_over_vmail_is_drawn_whatever_a_suite_calls_it(tmp_path):
+    runs = [run("unpenalised", 0, [0, 1], method="vmail", agent={"alpha": 0.0})]
+    runs += [run("conservative", 0, [0, 2], agent={"alpha": 10.0})]
+    comparison = comparison_of(tmp_path, runs)
+    assert summaries.baseline_of(comparison) == Cell("unpenalised", "default")
+    drawn = estimates.improvement(comparison, tmp_path)
+    (data,) = (pd.read_csv(path) for path in drawn if path.suffix == ".csv")
+    assert data[["algorithm", "value"]].to_numpy().tolist() == [["conservative", 1.0]]
 
 
 def test_profile_falls_from_all_runs_to_none(study):

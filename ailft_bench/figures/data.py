@@ -24,6 +24,7 @@ COLUMNS = ["metric", "algorithm", "variant", "series", "seed", "env_step", "valu
 MAX_POINTS = 200
 #: Up to so many seeds each run is drawn as a thin line.
 MOST_THIN_LINES = 10
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 _ORDER = ("conservative", "vmail", "bc", "bc_cnn", "no_ail", "cmil", "vmail_original")
 
 
@@ -66,6 +67,7 @@ class Comparison:
                 _numbers_by_size(cell.algorithm),
                 cell.variant != "default",
                 _numbers_by_size(cell.variant),
+                cell,
             )
 
         return sorted(found, key=order)
@@ -125,6 +127,12 @@ class Comparison:
 
     def _places_of(self, cell: Cell) -> Mapping[tuple[str, str], np.ndarray]:
         return self.places.get((self.suite, self.scale, *cell), {})
+
+    def common_finals(self, cell: Cell, other: Cell) -> tuple[Floats, Floats]:
+        """Return the last sub-tasks completed (n, 1) of two lines, of the seeds that are finished in both."""
+        own, others = (self.final_rows(line, "tasks_completed").set_index("seed")["value"] for line in (cell, other))
+        seeds = sorted(set(own.index) & set(others.index))
+        return own.loc[seeds].to_numpy(np.float64)[:, None], others.loc[seeds].to_numpy(np.float64)[:, None]
 
     def final_rows(self, cell: Cell, metric: str) -> pd.DataFrame:
         """Return the last evaluation (seed, value) of each finished run of one line."""
@@ -260,7 +268,8 @@ def _costs_so_far(comparison: Comparison, cell: Cell) -> pd.DataFrame:
 def _numbers_by_size(name: str) -> list[object]:
     """Return a key that sorts names by letters, and by size where they have numbers."""
     # A split at a group alternates: text, number, text, so that equals meet equals.
-    return [float(part) if place % 2 else part for place, part in enumerate(re.split(r"(\d+(?:\.\d+)?)", name))]
+    parts = _NUMBER.split(name)
+    return [float(part) if place % 2 else part for place, part in enumerate(parts)]
 
 
 def series(

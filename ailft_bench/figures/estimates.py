@@ -72,7 +72,8 @@ def improvement(comparison: Comparison, out_dir: Path) -> list[Path]:
     caption = estimate_caption(
         comparison,
         f"Probability that a run ends with more sub-tasks completed than a run of {baseline.label} (ties count one "
-        f"half); {comparison.seeds(baseline)} of {baseline.label}. Right of the line: better.",
+        f"half), of seeds that are finished in both; {comparison.seeds(baseline)} of {baseline.label}. Right of the "
+        "line: better.",
         marks="Intervals",
     )
     cells = [cell for cell in comparison.cells if not _of(table, cell).empty]

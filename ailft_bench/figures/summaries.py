@@ -41,12 +41,12 @@ def threshold(comparison: Comparison) -> float:
 def baseline_of(comparison: Comparison) -> Cell:
     """Return the line that others are compared with: VMAIL, under whatever name a suite has it.
 
-    Where no line is ``BASELINE``, it is the first one of the conservative method without its penalty.
+    Where no line is ``BASELINE``, it is the first one of that method, or of the conservative one without its penalty.
     """
     if BASELINE not in comparison.cells:
         for cell in comparison.cells:
             spec = comparison.spec_of(cell)
-            if spec is not None and spec.method == "conservative" and spec.agent.get("alpha") == 0:
+            if spec is not None and spec.method in ("vmail", "conservative") and spec.agent.get("alpha") == 0:
                 return cell
     return BASELINE
 
@@ -115,13 +115,14 @@ def training_cost_table(
 
 
 def improvement_table(comparison: Comparison, baseline: Cell) -> pd.DataFrame:
-    """Return P(a run of this algorithm ends better than one of ``baseline``), with intervals."""
-    metric = "tasks_completed"
-    other = comparison.final_rows(baseline, metric)["value"].to_numpy()[:, None]
+    """Return P(a run of this algorithm ends better than one of ``baseline``), with intervals.
+
+    Of seeds that are finished in both alone: seeds differ in what there is to learn from and where it begins.
+    """
     tables = []
     for cell in comparison.cells:
-        own = comparison.final_rows(cell, metric)["value"].to_numpy()[:, None]
-        if cell == baseline or not own.size or not other.size:
+        own, other = comparison.common_finals(cell, baseline)
+        if cell == baseline or not own.size:
             continue
         value = statistics.probability_of_improvement(own, other)
         low, high = statistics.improvement_interval(own, other, rng_for(comparison, "improvement", cell))
