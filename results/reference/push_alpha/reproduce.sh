@@ -4,5 +4,6 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 git checkout c34097425340c6b32647451c116fa56d0bc39216
 pip install -e . -r "$here/versions.txt"
-ailft-bench run "$here/suite.yaml" --scale cpu --seeds 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,
+ailft-bench run "$here/suite.yaml" --scale cpu --seeds 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14, --algorithms alpha_0,alpha_30
+ailft-bench run "$here/suite.yaml" --scale cpu --seeds 0,1,2,3,4, --algorithms alpha_10,alpha_100
 ailft-bench plot "$here/suite.yaml" --scale cpu
