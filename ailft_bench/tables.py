@@ -151,9 +151,9 @@ def runs(comparison: Comparison) -> pd.DataFrame:
     last = {
         (cell, seed): score for cell, end in ends.items() for seed, score in zip(end["seed"], end["value"], strict=True)
     }
-    in_order = (run for cell in comparison.cells for run in comparison.runs_of(cell).itertuples())
-    for run in in_order:
-        cell, spec = Cell(str(run.algorithm), str(run.variant)), comparison.specs.get(str(run.run_id))
+    wanted = [(cell, run) for cell in comparison.cells for run in comparison.runs_of(cell).itertuples()]
+    for cell, run in wanted:
+        spec = comparison.specs.get(str(run.run_id))
         commit = (spec.provenance.get("commit") or "")[:10] if spec else ""
         rows.append(
             {

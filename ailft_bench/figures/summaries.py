@@ -117,7 +117,7 @@ def training_cost_table(
 def improvement_table(comparison: Comparison, baseline: Cell) -> pd.DataFrame:
     """Return P(a run of this algorithm ends better than one of ``baseline``), with intervals.
 
-    Of seeds that are finished in both alone: seeds differ in what there is to learn from and where it begins.
+    Of seeds that are finished in both alone: each has start states of its own, some of them harder.
     """
     tables = []
     for cell in comparison.cells:
