@@ -64,6 +64,9 @@ def directions(agent: Agent, frames: Tensor, actions: Tensor, generator: torch.G
     a cosine of 1 says that the term teaches what cloning would, 0 that it knows nothing about it. What is random in
     the expert's action, no term can know.
 
+    A first action drawn from the policy is beside its mean, and all that pulls it back there points to an expert whom
+    the mean has nearly reached; from the mean itself it is seen what the policy would learn of the expert.
+
     Args:
         agent: whose rollouts, discriminator, ensemble and critics these are.
         frames: folded uint8 (T, B, S/2, S/2, 12) of demonstrations.
@@ -72,16 +75,28 @@ def directions(agent: Agent, frames: Tensor, actions: Tensor, generator: torch.G
 
     Returns:
         For ``reward`` (the discriminator's along the rollout), ``penalty`` (alpha times the disagreement, subtracted)
-        and ``critics`` (the value that ends the return), as far as the objective has them, the mean cosine and the
-        mean norm of the gradient.
+        and ``critics`` (the value that ends the return), as far as the objective has them: the mean cosine and the
+        mean norm of the gradient by a drawn action, and as ``mean_cosine`` the mean cosine by the policy's mean action.
     """
-    config = agent.config
     with torch.no_grad():
         posterior = agent.model.observe(frames.to(agent.device), actions.to(agent.device), generator).state
-    start = Latent(posterior.stoch[:-1].flatten(0, 1), posterior.deter[:-1].flatten(0, 1))
-    with torch.no_grad():
-        first = agent.actor(start.features).rsample(generator)[0]
-    first.requires_grad_(True)
+        start = Latent(posterior.stoch[:-1].flatten(0, 1), posterior.deter[:-1].flatten(0, 1))
+        policy = agent.actor(start.features)
+        drawn, mean = policy.rsample(generator)[0], policy.mode()
+    expert = actions[1:].flatten(0, 1).to(agent.device)
+    measured = {}
+    for name, gradient in _gradients(agent, start, drawn, generator).items():
+        measured[f"gradient/{name}_cosine"] = F.cosine_similarity(gradient, expert - drawn, dim=-1).mean().item()
+        measured[f"gradient/{name}_norm"] = gradient.norm(dim=-1).mean().item()
+    for name, gradient in _gradients(agent, start, mean, generator).items():
+        measured[f"gradient/{name}_mean_cosine"] = F.cosine_similarity(gradient, expert - mean, dim=-1).mean().item()
+    return measured
+
+
+def _gradients(agent: Agent, start: Latent, first: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    """Return the gradient (N, A) of each term of the first return by the first actions (N, A) from ``start``."""
+    config = agent.config
+    first = first.clone().requires_grad_(True)
     rollout = imagine(config, agent.model.rssm, agent.actor, start, generator, first)
     logits = agent.discriminator(agent.discriminator.pairs(rollout.features[:-1], rollout.actions[:-1]), generator)
     nothing = torch.zeros_like(rollout.disagreement)
@@ -91,17 +106,14 @@ def directions(agent: Agent, frames: Tensor, actions: Tensor, generator: torch.G
         "penalty": -config.alpha * rollout.disagreement,
         "critics": nothing,
     }
-    toward_expert = actions[1:].flatten(0, 1).to(agent.device) - first.detach()
-    measured = {}
+    gradients = {}
     for name, reward in rewards.items():
         if (name == "penalty" and not config.alpha) or (name == "critics" and not config.bootstrap):
             continue
         own_values = values if name == "critics" else torch.zeros_like(values)
         returns = objectives.lambda_returns(reward, own_values, config.discount, config.lam)[0]
-        (gradient,) = torch.autograd.grad(returns.sum(), first, retain_graph=True)
-        measured[f"gradient/{name}_cosine"] = F.cosine_similarity(gradient, toward_expert, dim=-1).mean().item()
-        measured[f"gradient/{name}_norm"] = gradient.norm(dim=-1).mean().item()
-    return measured
+        (gradients[name],) = torch.autograd.grad(returns.sum(), first, retain_graph=True)
+    return gradients
 
 
 def _rank_correlation(x: Tensor, y: Tensor) -> float:

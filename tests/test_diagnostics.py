@@ -35,6 +35,16 @@ class Linear(torch.nn.Module):
         return pairs @ self.slope
 
 
+class Bowl(Linear):
+    """A discriminator that likes the action zero best."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.zeros(ACTIONS))
+
+    def forward(self, pairs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return -pairs.square().sum(-1)
+
+
 def test_reward_that_is_linear_in_the_action_points_along_its_slope() -> None:
     settings = config(horizon=3, bootstrap=False, lam=1.0)
     agent, demonstrations = Agent(settings, 64, ACTIONS, seed=0), batch(settings, 1)
@@ -46,13 +56,28 @@ def test_reward_that_is_linear_in_the_action_points_along_its_slope() -> None:
     generator = torch.Generator().manual_seed(5)
     state = agent.model.observe(demonstrations.frames, demonstrations.actions, generator).state
     with torch.no_grad():
-        own = agent.actor(Latent(state.stoch[:-1], state.deter[:-1]).features).rsample(generator)[0].numpy()
-    cosines = []
-    for time in range(own.shape[0]):
-        for row in range(own.shape[1]):
-            way = demonstrations.actions[time + 1, row].numpy() - own[time, row]
-            cosines.append(way @ slope.numpy() / np.linalg.norm(way) / slope.norm().item())
-    assert measured["gradient/reward_cosine"] == pytest.approx(np.mean(cosines), abs=1e-4)
+        policy = agent.actor(Latent(state.stoch[:-1], state.deter[:-1]).features)
+        firsts = {"cosine": policy.rsample(generator)[0].numpy(), "mean_cosine": policy.mode().numpy()}
+    for name, first in firsts.items():
+        cosines = []
+        for time in range(first.shape[0]):
+            for row in range(first.shape[1]):
+                way = demonstrations.actions[time + 1, row].numpy() - first[time, row]
+                cosines.append(way @ slope.numpy() / np.linalg.norm(way) / slope.norm().item())
+        assert measured[f"gradient/reward_{name}"] == pytest.approx(np.mean(cosines), abs=1e-4)
+
+
+def test_term_that_pulls_to_the_mean_seems_to_know_an_expert_there_only_of_drawn_actions() -> None:
+    settings = config(horizon=1, bootstrap=False, lam=1.0)
+    agent, demonstrations = Agent(settings, 64, ACTIONS, seed=0), batch(settings, 1)
+    # A policy of mean zero in every state, and an expert who is no more than noise around it.
+    torch.nn.init.zeros_(agent.actor.layers[-1].weight)
+    torch.nn.init.zeros_(agent.actor.layers[-1].bias)
+    demonstrations.actions[1:] = 1e-3 * torch.randn(demonstrations.actions[1:].shape)
+    agent.discriminator = Bowl()  # type: ignore[assignment]
+    measured = agent.directions(demonstrations, torch.Generator().manual_seed(5))
+    assert measured["gradient/reward_cosine"] > 0.99
+    assert abs(measured["gradient/reward_mean_cosine"]) < 0.2
 
 
 def test_penalty_points_down_the_slope_of_the_disagreement() -> None:
@@ -93,7 +118,9 @@ def test_only_terms_of_the_objective_are_measured(changes: dict[str, Any], terms
     agent = Agent(settings, 64, ACTIONS, seed=0)
     before = {name: value.clone() for name, value in agent.model.state_dict().items()}
     measured = agent.directions(batch(settings), torch.Generator().manual_seed(0))
-    assert measured.keys() == {f"gradient/{term}_{what}" for term in terms for what in ("cosine", "norm")}
+    assert measured.keys() == {
+        f"gradient/{term}_{what}" for term in terms for what in ("cosine", "norm", "mean_cosine")
+    }
     assert all(np.isfinite(value) for value in measured.values())
     assert all(torch.equal(before[name], value) for name, value in agent.model.state_dict().items())
     assert all(parameter.grad is None for parameter in agent.actor.parameters())
