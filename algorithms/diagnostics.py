@@ -76,7 +76,8 @@ def directions(agent: Agent, frames: Tensor, actions: Tensor, generator: torch.G
     Returns:
         For ``reward`` (the discriminator's along the rollout), ``penalty`` (alpha times the disagreement, subtracted)
         and ``critics`` (the value that ends the return), as far as the objective has them: the mean cosine and the
-        mean norm of the gradient by a drawn action, and as ``mean_cosine`` the mean cosine by the policy's mean action.
+        mean norm of the gradient by a drawn action (``cosine``, ``norm``) and by the policy's mean action
+        (``mean_cosine``, ``mean_norm``).
     """
     with torch.no_grad():
         posterior = agent.model.observe(frames.to(agent.device), actions.to(agent.device), generator).state
@@ -85,11 +86,11 @@ def directions(agent: Agent, frames: Tensor, actions: Tensor, generator: torch.G
         drawn, mean = policy.rsample(generator)[0], policy.mode()
     expert = actions[1:].flatten(0, 1).to(agent.device)
     measured = {}
-    for name, gradient in _gradients(agent, start, drawn, generator).items():
-        measured[f"gradient/{name}_cosine"] = F.cosine_similarity(gradient, expert - drawn, dim=-1).mean().item()
-        measured[f"gradient/{name}_norm"] = gradient.norm(dim=-1).mean().item()
-    for name, gradient in _gradients(agent, start, mean, generator).items():
-        measured[f"gradient/{name}_mean_cosine"] = F.cosine_similarity(gradient, expert - mean, dim=-1).mean().item()
+    for of, first in (("", drawn), ("mean_", mean)):
+        for name, gradient in _gradients(agent, start, first, generator).items():
+            cosines = F.cosine_similarity(gradient, expert - first, dim=-1)
+            measured[f"gradient/{name}_{of}cosine"] = cosines.mean().item()
+            measured[f"gradient/{name}_{of}norm"] = gradient.norm(dim=-1).mean().item()
     return measured
 
 

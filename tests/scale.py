@@ -28,7 +28,12 @@ ALGORITHMS = ("conservative", "vmail", "no_ail", "bc")
 DIAGNOSTICS = (
     "disagreement/calibration",
     "disagreement/fresh",
-    *(f"gradient/{term}_{what}" for term in ("reward", "penalty") for what in ("cosine", "norm")),
+    *(
+        f"gradient/{term}_{of}{what}"
+        for term in ("reward", "penalty")
+        for of in ("", "mean_")
+        for what in ("cosine", "norm")
+    ),
     "model/action_effect",
     "model/action_effect_size",
     "model/one_step_error",

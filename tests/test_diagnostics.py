@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -36,13 +37,10 @@ class Linear(torch.nn.Module):
 
 
 class Bowl(Linear):
-    """A discriminator that likes the action zero best."""
-
-    def __init__(self) -> None:
-        super().__init__(torch.zeros(ACTIONS))
+    """A discriminator whose logit falls with the squared distance of the action from ``slope``."""
 
     def forward(self, pairs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        return -pairs.square().sum(-1)
+        return -(pairs - self.slope).square().sum(-1)
 
 
 def test_reward_that_is_linear_in_the_action_points_along_its_slope() -> None:
@@ -67,17 +65,18 @@ def test_reward_that_is_linear_in_the_action_points_along_its_slope() -> None:
         assert measured[f"gradient/reward_{name}"] == pytest.approx(np.mean(cosines), abs=1e-4)
 
 
-def test_term_that_pulls_to_the_mean_seems_to_know_an_expert_there_only_of_drawn_actions() -> None:
+def test_term_that_pulls_drawn_actions_back_to_the_mean_is_not_taken_for_one_that_knows_the_expert() -> None:
     settings = config(horizon=1, bootstrap=False, lam=1.0)
     agent, demonstrations = Agent(settings, 64, ACTIONS, seed=0), batch(settings, 1)
-    # A policy of mean zero in every state, and an expert who is no more than noise around it.
+    # A policy of mean zero in every state; the expert and what the term likes are next to it, 60 degrees apart.
     torch.nn.init.zeros_(agent.actor.layers[-1].weight)
     torch.nn.init.zeros_(agent.actor.layers[-1].bias)
-    demonstrations.actions[1:] = 1e-3 * torch.randn(demonstrations.actions[1:].shape)
-    agent.discriminator = Bowl()  # type: ignore[assignment]
+    demonstrations.actions[1:] = 1e-3 * torch.tensor([1.0, 0.0, 0.0])
+    agent.discriminator = Bowl(1e-3 * torch.tensor([0.5, math.sqrt(0.75), 0.0]))  # type: ignore[assignment]
     measured = agent.directions(demonstrations, torch.Generator().manual_seed(5))
     assert measured["gradient/reward_cosine"] > 0.99
-    assert abs(measured["gradient/reward_mean_cosine"]) < 0.2
+    assert measured["gradient/reward_mean_cosine"] == pytest.approx(0.5, abs=1e-3)
+    assert measured["gradient/reward_mean_norm"] == pytest.approx(2e-3, rel=1e-3)
 
 
 def test_penalty_points_down_the_slope_of_the_disagreement() -> None:
@@ -118,9 +117,8 @@ def test_only_terms_of_the_objective_are_measured(changes: dict[str, Any], terms
     agent = Agent(settings, 64, ACTIONS, seed=0)
     before = {name: value.clone() for name, value in agent.model.state_dict().items()}
     measured = agent.directions(batch(settings), torch.Generator().manual_seed(0))
-    assert measured.keys() == {
-        f"gradient/{term}_{what}" for term in terms for what in ("cosine", "norm", "mean_cosine")
-    }
+    kinds = ("cosine", "norm", "mean_cosine", "mean_norm")
+    assert measured.keys() == {f"gradient/{term}_{kind}" for term in terms for kind in kinds}
     assert all(np.isfinite(value) for value in measured.values())
     assert all(torch.equal(before[name], value) for name, value in agent.model.state_dict().items())
     assert all(parameter.grad is None for parameter in agent.actor.parameters())
