@@ -78,6 +78,25 @@ def test_second_call_has_nothing_to_do(launcher: Launcher) -> None:
     assert "nothing to do: 4 of 4 cells done" in text
 
 
+def test_reference_lines_that_are_missing_are_measured_where_all_cells_are_done(launcher: Launcher) -> None:
+    launcher()
+    (lines,) = (launcher.results / "references").iterdir()
+    before = lines.read_text()
+    lines.unlink()
+    assert launcher()[0] == 0
+    assert lines.read_text() == before
+
+
+def test_reference_lines_that_cannot_be_kept_spoil_nothing(launcher: Launcher) -> None:
+    launcher.results.mkdir()
+    (launcher.results / "references").touch()
+    code, text = launcher()
+    assert code == 0
+    assert "4 of 4 cells done" in text
+    assert "no reference lines: " in text
+    assert str(launcher.results / "references") in text
+
+
 def test_failed_cell_is_in_the_table_and_tried_again(launcher: Launcher) -> None:
     broken = launcher.directory(1)
     broken.path.mkdir(parents=True)
