@@ -7,6 +7,7 @@ Layout::
     figures/          PNG, PDF and the data behind each
     tables/           headline, comparisons, tasks, actions, safety and runs in Markdown and LaTeX
     runs/             run.json, metrics (gzip) and result of every run: what ``import`` takes
+    references/       the episodes of random, replay and expert (gzip), where measured: ``import`` takes them too
     suite.yaml        the suite, where its file was at hand
     versions.txt      the versions of packages that the runs were made with, for pip
     reproduce.sh      the commands from a checkout to these figures
@@ -27,6 +28,7 @@ from ailft_bench import figures, tables
 from ailft_bench.durable import storage_errors, temporary_beside, write_bytes
 from ailft_bench.errors import UserError
 from ailft_bench.figures.data import Comparison, comparisons
+from ailft_bench.references import load_references, reference_files
 from ailft_bench.results import Results, write_table
 from ailft_bench.store import RunDirectory, RunSpec, runs
 
@@ -45,10 +47,8 @@ _TABLES = {
 }
 
 
-def write_bundle(
-    results: Results, out: Path, references: figures.References | None = None, suite_file: Path | None = None
-) -> Path:
-    """Write a bundle of ``results`` to the new directory ``out``.
+def write_bundle(results: Results, results_dir: Path, out: Path, suite_file: Path | None = None) -> Path:
+    """Write a bundle of ``results``, which are of ``results_dir``, to the new directory ``out``.
 
     Raises:
         UserError: ``out`` exists, nothing was evaluated, the runs are of scale smoke (plumbing, never a
@@ -58,6 +58,7 @@ def write_bundle(
         raise UserError(f"{out}: exists already; choose another directory or move it away")
     if (results.runs["scale"] == "smoke").any():
         raise UserError("scale 'smoke' proves the plumbing and is never a result: choose another with --scale")
+    references = load_references(results, results_dir)
     partial = temporary_beside(out)
     with storage_errors(out):
         try:
@@ -65,7 +66,7 @@ def write_bundle(
                 (partial / name).mkdir(parents=True)
             figures.plot(results, partial / "figures", references)
             for comparison in comparisons(results):
-                known = (references or {}).get((comparison.suite, comparison.scale), {})
+                known = references.get((comparison.suite, comparison.scale), {})
                 _write_tables(comparison, known, partial / "tables")
             write_table(results.metrics, partial / "results.parquet")
             write_table(results.runs.drop(columns="directory"), partial / "runs.csv")
@@ -73,6 +74,9 @@ def write_bundle(
             for directory in whole["directory"]:
                 run = RunDirectory(Path(directory))
                 _pack(run.path, run.spec.directory(partial / "runs"), _places(run))
+            for path in reference_files(results, results_dir).values():
+                (partial / "references").mkdir(exist_ok=True)
+                _compress(path, partial / "references" / f"{path.name}.gz")
             if suite_file is not None:
                 shutil.copyfile(suite_file, partial / "suite.yaml")
             specs = list(results.specs.values())
@@ -97,6 +101,8 @@ class Imported:
 def import_bundle(bundle: Path, results_dir: Path) -> Imported:
     """Take the runs of ``bundle`` into ``results_dir``; a run that its suite has there already is refused.
 
+    References that are there already are the same ones, and stay.
+
     Raises:
         UserError: ``bundle`` is none, one of its runs is damaged, or the file system refused.
     """
@@ -117,6 +123,12 @@ def import_bundle(bundle: Path, results_dir: Path) -> Imported:
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
         taken.append(target)
+    for packed in sorted((bundle / "references").glob("*.json.gz")):
+        lines = results_dir / "references" / packed.stem
+        if not lines.exists():
+            with storage_errors(lines):
+                lines.parent.mkdir(parents=True, exist_ok=True)
+                write_bytes(lines, _decompressed(packed))
     return Imported(taken, refused)
 
 
@@ -142,8 +154,7 @@ def _pack(source: Path, target: Path, places: Mapping[str, str]) -> None:
                 text = text.replace(json.dumps(place)[1:-1], stands_for)
             write_bytes(target / name, text.encode())
         elif name == _COMPRESSED:
-            # Without the time of packing, which would change the bytes of the same run.
-            write_bytes(target / f"{name}.gz", gzip.compress((source / name).read_bytes(), mtime=0))
+            _compress(source / name, target / f"{name}.gz")
         else:
             shutil.copyfile(source / name, target / name)
 
@@ -161,6 +172,11 @@ def _unpack(source: Path, target: Path) -> None:
             write_bytes(target / name, _decompressed(packed))
         elif (source / name).exists():
             shutil.copyfile(source / name, target / name)
+
+
+def _compress(source: Path, target: Path) -> None:
+    """Pack one file, without the time of packing, which would change the bytes of the same content."""
+    write_bytes(target, gzip.compress(source.read_bytes(), mtime=0))
 
 
 def _decompressed(path: Path) -> bytes:

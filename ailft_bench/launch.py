@@ -89,7 +89,7 @@ def run(out: Console, suite: Suite, specs: Sequence[RunSpec], results: Path, exe
     """
     endings = work(out, specs, results, executor, suite.resources.memory_gib)
     states = {ending.state for ending in endings.values()}
-    # Runs of a bundle come without the lines, and an older version's are not today's.
+    # Runs of an older bundle come without the lines, and an older version's are not today's.
     if not endings or ("done" in states and "interrupted" not in states):
         _measure_references(out, specs[0], results)
     if not endings:

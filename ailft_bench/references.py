@@ -51,7 +51,9 @@ def provide_references(
     Raises:
         UserError: the environment or the demonstrations are not those of ``spec`` any more.
     """
-    known = _load(spec, results_dir, episodes)
+    recipe = _recipe(spec, episodes)
+    path = _path(results_dir, recipe)
+    known = _load(path)
     if known is not None:
         return known
     env_id = spec.environment["id"]
@@ -62,8 +64,6 @@ def provide_references(
     if demonstrations.checksum != spec.demonstrations["checksum"]:
         raise UserError(f"{demonstrations.directory}: not the demonstrations of run {spec.run_id} any more")
     measured = measure_references(env_id, spec.environment_kwargs, demonstrations.episodes, episodes, on_progress)
-    recipe = _recipe(spec, episodes)
-    path = _path(results_dir, recipe)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"recipe": recipe, "episodes": measured})
     return _means(measured)
@@ -71,13 +71,18 @@ def provide_references(
 
 def load_references(results: Results, results_dir: Path, episodes: int = EPISODES) -> dict[tuple[str, str], Scores]:
     """Return the references of each (suite, scale) of ``results``, where measured; writes nothing."""
-    found = {}
+    found = {key: _load(path) for key, path in reference_files(results, results_dir, episodes).items()}
+    return {key: scores for key, scores in found.items() if scores is not None}
+
+
+def reference_files(results: Results, results_dir: Path, episodes: int = EPISODES) -> dict[tuple[str, str], Path]:
+    """Return the file that has the references of each (suite, scale) of ``results``, where measured."""
     current = results.runs[~results.runs["superseded"] & (results.runs["run_id"] != "")]
-    for row in current.drop_duplicates(["suite", "scale"]).itertuples():
-        known = _load(results.specs[str(row.run_id)], results_dir, episodes)
-        if known is not None:
-            found[str(row.suite), str(row.scale)] = known
-    return found
+    files = {
+        (str(row.suite), str(row.scale)): _path(results_dir, _recipe(results.specs[str(row.run_id)], episodes))
+        for row in current.drop_duplicates(["suite", "scale"]).itertuples()
+    }
+    return {key: path for key, path in files.items() if path.exists()}
 
 
 def measure_references(
@@ -154,8 +159,8 @@ def _path(results_dir: Path, recipe: dict[str, Any]) -> Path:
     return results_dir / "references" / f"{checksum}.json"
 
 
-def _load(spec: RunSpec, results_dir: Path, episodes: int) -> Scores | None:
-    content = read_json(_path(results_dir, _recipe(spec, episodes)))
+def _load(path: Path) -> Scores | None:
+    content = read_json(path)
     return None if content is None else _means(content["episodes"])
 
 

@@ -10,7 +10,10 @@ import pytest
 from synthetic_results import SyntheticRun, evaluation, write_all
 
 from ailft_bench.bundle import import_bundle, write_bundle
+from ailft_bench.demos.collection import demonstrations_checksum
+from ailft_bench.envs import environment_class
 from ailft_bench.errors import UserError
+from ailft_bench.references import load_references, provide_references
 from ailft_bench.results import SCHEMA, load_results
 from ailft_bench.store import runs
 
@@ -27,7 +30,7 @@ def study(tmp_path_factory):
     made = [run("conservative", seed) for seed in range(3)] + [run("vmail", 0), run("vmail", 1, state="failed")]
     results = write_all(folder / "results", made)
     (folder / "suite.yaml").write_text("name: kitchen\n")
-    return results, write_bundle(load_results(results), folder / "paper", suite_file=folder / "suite.yaml")
+    return results, write_bundle(load_results(results), results, folder / "paper", folder / "suite.yaml")
 
 
 def test_bundle_holds_all_that_a_paper_needs(study):
@@ -60,7 +63,7 @@ def test_script_of_equal_seeds_is_one_run_on_the_newest_commit(tmp_path):
         record = json.loads((made.path / "run.json").read_text())
         record |= {"created": created, "provenance": {"commit": commit}}
         (made.path / "run.json").write_text(json.dumps(record))
-    lines = (write_bundle(load_results(results), tmp_path / "paper") / "reproduce.sh").read_text().splitlines()
+    lines = (write_bundle(load_results(results), results, tmp_path / "paper") / "reproduce.sh").read_text().splitlines()
     assert "git checkout aaaa" in lines
     assert "# some runs were made at commit ffff" in lines
     assert [line for line in lines if " run " in line] == ["ailft-bench run kitchen --scale cpu --seeds 0,"]
@@ -85,6 +88,26 @@ def test_metrics_travel_compressed_and_arrive_byte_for_byte(study, tmp_path):
         assert (arrived.path / "metrics.jsonl").read_bytes() == log
         assert not (packed[arrived.spec.run_id] / "metrics.jsonl").exists()
         assert not (arrived.path / "metrics.jsonl.gz").exists()
+
+
+def test_reference_lines_travel_with_the_runs(tmp_path):
+    env_id, settings = "ailft/Push-v0", {"horizon": 45}
+    recipe = {"source": "scripted", "episodes": 2, "seed": 0}
+    made = run(
+        "conservative",
+        0,
+        environment={"id": env_id, "version": environment_class(env_id).version, **settings},
+        demonstrations=recipe | {"checksum": demonstrations_checksum(env_id, settings, **recipe)},
+    )
+    results = write_all(tmp_path / "results", [made])
+    loaded = load_results(results)
+    assert not (write_bundle(loaded, results, tmp_path / "without") / "references").exists()
+    known = {("kitchen", "cpu"): provide_references(made.spec, results)}
+    bundle = write_bundle(loaded, results, tmp_path / "paper")
+    assert "| expert (reference) |" in (bundle / "tables" / "kitchen-cpu-headline.md").read_text()
+    for _ in range(2):
+        import_bundle(bundle, tmp_path / "mine")
+        assert load_references(load_results(tmp_path / "mine"), tmp_path / "mine") == known
 
 
 def test_bundle_of_uncompressed_metrics_is_taken_as_it_is(study, tmp_path):
@@ -133,10 +156,10 @@ def test_run_that_two_suites_have_is_taken_for_both(tmp_path):
 
 def test_smoke_runs_and_existing_directories_are_refused_and_nothing_is_left(study, tmp_path):
     with pytest.raises(UserError, match="exists already"):
-        write_bundle(load_results(study[0]), study[1])
-    smoke = load_results(write_all(tmp_path / "results", [run("vmail", 0, scale="smoke")]))
+        write_bundle(load_results(study[0]), *study)
+    smoke = write_all(tmp_path / "results", [run("vmail", 0, scale="smoke")])
     with pytest.raises(UserError, match="never a result"):
-        write_bundle(smoke, tmp_path / "paper")
+        write_bundle(load_results(smoke), smoke, tmp_path / "paper")
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
 
@@ -152,7 +175,7 @@ def test_bundle_tells_nothing_of_the_folders_of_its_machine(tmp_path):
     home = str(tmp_path / "home of somebody")
     record["provenance"] = {"directory": home, "command": f"ailft-bench run {home}/my.yaml --results {results}"}
     (made.path / "run.json").write_text(json.dumps(record))
-    bundle = write_bundle(load_results(results), tmp_path / "paper")
+    bundle = write_bundle(load_results(results), results, tmp_path / "paper")
     (copied,) = runs(bundle / "runs")
     assert copied.spec.provenance["command"] == "ailft-bench run ./my.yaml --results results"
     assert copied.spec.run_id == made.spec.run_id

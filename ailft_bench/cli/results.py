@@ -92,7 +92,6 @@ def export(
         return
     from ailft_bench import suite_file
     from ailft_bench.bundle import write_bundle
-    from ailft_bench.references import load_references
 
     names = set(loaded.runs["suite"])
     file = None
@@ -101,7 +100,7 @@ def export(
             file = suite_file.find(suite or names.pop())
         except UserError:
             file = None
-    print(write_bundle(loaded, out, load_references(loaded, results), file))
+    print(write_bundle(loaded, results, out, file))
 
 
 def import_(
