@@ -171,6 +171,7 @@ def test_suite_without_baseline_variants_or_diagnostics_has_no_such_figures(tmp_
 def test_theory_is_drawn_from_training_and_evaluation(tmp_path):
     diagnostics = {"disagreement/fresh": 0.2, "model/one_step_error": 0.5, "disagreement/calibration": 0.9}
     diagnostics |= {"model/action_effect": 0.4, "gradient/reward_cosine": -0.1}
+    diagnostics |= {"gradient/reward_mean_cosine": 0.1, "gradient/penalty_mean_cosine": 0.0}
     for seed in (0, 1):
         measured = {step: evaluation(1) | diagnostics for step in STEPS}
         directory = SyntheticRun("conservative", seed, measured, {}, state="waiting").write(tmp_path / "results")

@@ -21,6 +21,8 @@ PANELS = {
     "disagreement/calibration": ("eval", "rank correlation of the two"),
     "model/action_effect": ("eval", "effect of actions: cosine"),
     "gradient/reward_cosine": ("eval", "reward's gradient: cosine"),
+    "gradient/reward_mean_cosine": ("eval", "the same from the mean action"),
+    "gradient/penalty_mean_cosine": ("eval", "penalty's, from the mean action"),
 }
 
 
@@ -44,7 +46,8 @@ def terms(comparison: Comparison, out_dir: Path) -> list[Path]:
         "discriminator sees it, and the ensemble's disagreement where the policy is trained; then the model's true "
         "one-step latent error on fresh episodes, and the rank correlation of disagreement with it (1: an honest "
         "error bar). Where it was measured: whether the model knows what actions change (cosine of the true and the "
-        "foreseen change of the image), and whether the reward's gradient points to the expert's action.",
+        "foreseen change of the image), and whether the reward's gradient points to the expert's action, from actions "
+        "drawn from the policy and from its mean, and the penalty's from the mean.",
     )
     height = 1.3 * math.ceil(len(titles) / 2)
     figure = style.new_figure(comparison, caption, legend_handles(online, table), height, label_below=STEPS_LABEL)
