@@ -28,7 +28,7 @@ from ailft_bench import figures, tables
 from ailft_bench.durable import storage_errors, temporary_beside, write_bytes
 from ailft_bench.errors import UserError
 from ailft_bench.figures.data import Comparison, comparisons
-from ailft_bench.references import load_references, reference_files
+from ailft_bench.references import read_references, reference_files
 from ailft_bench.results import Results, write_table
 from ailft_bench.store import RunDirectory, RunSpec, runs
 
@@ -58,9 +58,10 @@ def write_bundle(results: Results, results_dir: Path, out: Path, suite_file: Pat
         raise UserError(f"{out}: exists already; choose another directory or move it away")
     if (results.runs["scale"] == "smoke").any():
         raise UserError("scale 'smoke' proves the plumbing and is never a result: choose another with --scale")
-    references = load_references(results, results_dir)
     partial = temporary_beside(out)
     with storage_errors(out):
+        lines = reference_files(results, results_dir)
+        references = read_references(lines)
         try:
             for name in ("figures", "tables", "runs"):
                 (partial / name).mkdir(parents=True)
@@ -74,7 +75,7 @@ def write_bundle(results: Results, results_dir: Path, out: Path, suite_file: Pat
             for directory in whole["directory"]:
                 run = RunDirectory(Path(directory))
                 _pack(run.path, run.spec.directory(partial / "runs"), _places(run))
-            for path in reference_files(results, results_dir).values():
+            for path in lines.values():
                 (partial / "references").mkdir(exist_ok=True)
                 _compress(path, partial / "references" / f"{path.name}.gz")
             if suite_file is not None:
@@ -92,10 +93,11 @@ def write_bundle(results: Results, results_dir: Path, out: Path, suite_file: Pat
 
 @dataclass(frozen=True)
 class Imported:
-    """Runs that an import took, and those it refused with the reason."""
+    """Runs that an import took, those it refused with the reason, and how many suites' reference lines it took."""
 
     taken: list[Path]
     refused: dict[Path, str]
+    lines: int
 
 
 def import_bundle(bundle: Path, results_dir: Path) -> Imported:
@@ -104,11 +106,15 @@ def import_bundle(bundle: Path, results_dir: Path) -> Imported:
     References that are there already are the same ones, and stay.
 
     Raises:
-        UserError: ``bundle`` is none, one of its runs is damaged, or the file system refused.
+        UserError: ``bundle`` is none, one of its runs or files is damaged, or the file system refused.
     """
     found = list(runs(bundle / "runs"))
     if not found:
         raise UserError(f"{bundle}: not a bundle: there is no run in {bundle / 'runs'}")
+    lines = {
+        results_dir / "references" / packed.stem: _decompressed(packed)
+        for packed in sorted((bundle / "references").glob("*.json.gz"))
+    }
     taken, refused = [], {}
     for run in found:
         target = run.spec.directory(results_dir)
@@ -123,13 +129,12 @@ def import_bundle(bundle: Path, results_dir: Path) -> Imported:
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
         taken.append(target)
-    for packed in sorted((bundle / "references").glob("*.json.gz")):
-        lines = results_dir / "references" / packed.stem
-        if not lines.exists():
-            with storage_errors(lines):
-                lines.parent.mkdir(parents=True, exist_ok=True)
-                write_bytes(lines, _decompressed(packed))
-    return Imported(taken, refused)
+    missing = [path for path in lines if not path.exists()]
+    for path in missing:
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, lines[path])
+    return Imported(taken, refused, len(missing))
 
 
 def _write_tables(comparison: Comparison, references: Mapping[str, Mapping[str, float]], folder: Path) -> None:

@@ -88,13 +88,14 @@ def run(out: Console, suite: Suite, specs: Sequence[RunSpec], results: Path, exe
         UserError: see ``work``.
     """
     endings = work(out, specs, results, executor, suite.resources.memory_gib)
-    states = {ending.state for ending in endings.values()}
-    # Runs of an older bundle come without the lines, and an older version's are not today's.
-    if not endings or ("done" in states and "interrupted" not in states):
-        _measure_references(out, specs[0], results)
     if not endings:
         out.print(f"nothing to do: {len(specs)} of {len(specs)} cells done")
+        # Runs of an older bundle come without the lines, and an older version's are not today's.
+        _measure_references(out, specs[0], results)
         return EXIT_DONE
+    states = {ending.state for ending in endings.values()}
+    if "done" in states and "interrupted" not in states:
+        _measure_references(out, specs[0], results)
     display.show_endings(out, specs, results, endings)
     return _conclude(out, len(specs), endings)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
@@ -51,7 +51,7 @@ def provide_references(
     Raises:
         UserError: the environment or the demonstrations are not those of ``spec`` any more.
     """
-    recipe = _recipe(spec, episodes)
+    recipe = _recipe(spec, episodes, version("mujoco"))
     path = _path(results_dir, recipe)
     known = _load(path)
     if known is not None:
@@ -63,26 +63,35 @@ def provide_references(
     demonstrations = provide(env_id, spec.environment_kwargs, cache=results_dir / "demos", **given)
     if demonstrations.checksum != spec.demonstrations["checksum"]:
         raise UserError(f"{demonstrations.directory}: not the demonstrations of run {spec.run_id} any more")
+    path.parent.mkdir(parents=True, exist_ok=True)  # before minutes are spent on what could not be kept
     measured = measure_references(env_id, spec.environment_kwargs, demonstrations.episodes, episodes, on_progress)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"recipe": recipe, "episodes": measured})
     return _means(measured)
 
 
 def load_references(results: Results, results_dir: Path, episodes: int = EPISODES) -> dict[tuple[str, str], Scores]:
     """Return the references of each (suite, scale) of ``results``, where measured; writes nothing."""
-    found = {key: _load(path) for key, path in reference_files(results, results_dir, episodes).items()}
+    return read_references(reference_files(results, results_dir, episodes))
+
+
+def read_references(files: Mapping[tuple[str, str], Path]) -> dict[tuple[str, str], Scores]:
+    """Return the references that are in ``files``."""
+    found = {key: _load(path) for key, path in files.items()}
     return {key: scores for key, scores in found.items() if scores is not None}
 
 
 def reference_files(results: Results, results_dir: Path, episodes: int = EPISODES) -> dict[tuple[str, str], Path]:
     """Return the file that has the references of each (suite, scale) of ``results``, where measured."""
     current = results.runs[~results.runs["superseded"] & (results.runs["run_id"] != "")]
-    files = {
-        (str(row.suite), str(row.scale)): _path(results_dir, _recipe(results.specs[str(row.run_id)], episodes))
-        for row in current.drop_duplicates(["suite", "scale"]).itertuples()
-    }
-    return {key: path for key, path in files.items() if path.exists()}
+    files: dict[tuple[str, str], Path] = {}
+    for row in current.drop_duplicates(["suite", "scale"]).itertuples():
+        spec = results.specs[str(row.run_id)]
+        # An import brings lines that were measured where its runs were made, perhaps with another mujoco.
+        for mujoco in (version("mujoco"), (spec.provenance.get("packages") or {}).get("mujoco")):
+            path = _path(results_dir, _recipe(spec, episodes, mujoco))
+            if path.exists():
+                files.setdefault((str(row.suite), str(row.scale)), path)
+    return files
 
 
 def measure_references(
@@ -141,14 +150,14 @@ def _play(env: ImitationEnv, start: Callable[[], Policy], seed: int) -> dict[str
     return score.metrics()
 
 
-def _recipe(spec: RunSpec, episodes: int) -> dict[str, Any]:
+def _recipe(spec: RunSpec, episodes: int, mujoco: str | None) -> dict[str, Any]:
     env_id = spec.environment["id"]
     recipe = {
         "format": 2,
         "environment": spec.environment,
         "demonstrations": spec.demonstrations["checksum"],
         "expert_version": expert_for(env_id).version if env_id in EXPERTS else None,
-        "mujoco": version("mujoco"),
+        "mujoco": mujoco,
         "episodes": {name: times * episodes for name, times in TIMES.items()},
     }
     return json.loads(json.dumps(recipe))

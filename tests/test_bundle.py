@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+from importlib.metadata import version
 
 import pandas as pd
 import pytest
@@ -90,7 +91,7 @@ def test_metrics_travel_compressed_and_arrive_byte_for_byte(study, tmp_path):
         assert not (arrived.path / "metrics.jsonl.gz").exists()
 
 
-def test_reference_lines_travel_with_the_runs(tmp_path):
+def test_reference_lines_travel_with_the_runs(tmp_path, monkeypatch):
     env_id, settings = "ailft/Push-v0", {"horizon": 45}
     recipe = {"source": "scripted", "episodes": 2, "seed": 0}
     made = run(
@@ -100,14 +101,31 @@ def test_reference_lines_travel_with_the_runs(tmp_path):
         demonstrations=recipe | {"checksum": demonstrations_checksum(env_id, settings, **recipe)},
     )
     results = write_all(tmp_path / "results", [made])
+    record = next(results.rglob("run.json"))
+    provenance = {"packages": {"mujoco": version("mujoco")}}
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"provenance": provenance}))
     loaded = load_results(results)
     assert not (write_bundle(loaded, results, tmp_path / "without") / "references").exists()
     known = {("kitchen", "cpu"): provide_references(made.spec, results)}
     bundle = write_bundle(loaded, results, tmp_path / "paper")
     assert "| expert (reference) |" in (bundle / "tables" / "kitchen-cpu-headline.md").read_text()
-    for _ in range(2):
-        import_bundle(bundle, tmp_path / "mine")
-        assert load_references(load_results(tmp_path / "mine"), tmp_path / "mine") == known
+    mine = tmp_path / "mine"
+    assert import_bundle(bundle, mine).lines == 1
+    assert load_references(load_results(mine), mine) == known
+    assert import_bundle(bundle, mine).lines == 0
+    # Wherever the runs' own version of mujoco is not the one that is installed.
+    monkeypatch.setattr("ailft_bench.references.version", lambda package: "0.0")
+    assert load_references(load_results(mine), mine) == known
+
+
+def test_damaged_reference_lines_are_named_and_nothing_is_taken(study, tmp_path):
+    shutil.copytree(study[1] / "runs", tmp_path / "paper" / "runs")
+    packed = tmp_path / "paper" / "references" / "c0ffee.json.gz"
+    packed.parent.mkdir()
+    packed.write_bytes(b"{}")
+    with pytest.raises(UserError, match=re.escape(f"{packed}: damaged")):
+        import_bundle(tmp_path / "paper", tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
 
 
 def test_bundle_of_uncompressed_metrics_is_taken_as_it_is(study, tmp_path):

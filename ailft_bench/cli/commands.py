@@ -169,13 +169,12 @@ def plot(
 ) -> None:
     """Draw all figures as PNG and PDF, with the data of each beside it."""
     from ailft_bench import figures
-    from ailft_bench.references import load_references
     from ailft_bench.results import newest_suite
 
     name = newest_suite(results) if suite is None else suite_name(suite)
     loaded = figures.load(results, name, scale)
     results_commands.warn_of_damage(loaded)
-    known = load_references(loaded, results)
+    known = results_commands.reference_lines(loaded, results)
     for path in figures.plot(loaded, out or results / "figures" / name, known, captions=caption):
         print(path)
 

@@ -44,6 +44,16 @@ def warn_of_damage(loaded: Results) -> None:
         print(f"warning: damaged, in no number below: {run.reason}", file=sys.stderr)
 
 
+def reference_lines(loaded: Results, results: Path) -> dict[tuple[str, str], dict[str, dict[str, float]]]:
+    """Return the reference lines that were measured; say on stderr which suite has none yet."""
+    from ailft_bench.references import load_references
+
+    known = load_references(loaded, results)
+    for suite, scale in sorted(set(zip(loaded.runs["suite"], loaded.runs["scale"], strict=True)) - set(known)):
+        print(f"note: {suite}, scale {scale}: no reference lines yet; ailft-bench run measures them", file=sys.stderr)
+    return known
+
+
 def report(
     suite: SuiteName = None,
     scale: ScaleOption = None,
@@ -53,7 +63,6 @@ def report(
 ) -> None:
     """Write one HTML page: figures, tables, statistics, videos, provenance."""
     from ailft_bench import figures
-    from ailft_bench.references import load_references
     from ailft_bench.report import write_report
     from ailft_bench.results import newest_suite
 
@@ -62,7 +71,7 @@ def report(
     warn_of_damage(loaded)
     shown = out or results / "figures" / f"{name}.html"
     progress = console(stderr=True)
-    known = load_references(loaded, results)
+    known = reference_lines(loaded, results)
     print(write_report(loaded, shown, results, known, videos, lambda message: progress.print(message, markup=False)))
 
 
@@ -100,6 +109,7 @@ def export(
             file = suite_file.find(suite or names.pop())
         except UserError:
             file = None
+    reference_lines(loaded, results)
     print(write_bundle(loaded, results, out, file))
 
 
@@ -107,7 +117,7 @@ def import_(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A directory that export --bundle wrote.")],
     results: ResultsOption = Path("results"),
 ) -> None:
-    """Take the runs of a colleague's bundle into the results; a run that is there already is refused."""
+    """Take the runs and reference lines of a bundle into the results; a run that is there already is refused."""
     from ailft_bench.bundle import import_bundle
 
     imported = import_bundle(bundle, results)
@@ -115,7 +125,7 @@ def import_(
         print(path)
     for path, reason in imported.refused.items():
         print(f"refused: {path.name}: {reason}")
-    print(f"{len(imported.taken)} runs taken, {len(imported.refused)} refused")
+    print(f"{len(imported.taken)} runs taken, {len(imported.refused)} refused; {imported.lines} reference lines taken")
     raise typer.Exit(1 if imported.refused else 0)
 
 

@@ -21,8 +21,8 @@ PANELS = {
     "disagreement/calibration": ("eval", "rank correlation of the two"),
     "model/action_effect": ("eval", "effect of actions: cosine"),
     "gradient/reward_cosine": ("eval", "reward's gradient: cosine"),
-    "gradient/reward_mean_cosine": ("eval", "the same from the mean action"),
-    "gradient/penalty_mean_cosine": ("eval", "penalty's, from the mean action"),
+    "gradient/reward_mean_cosine": ("eval", "reward's, from the mean"),
+    "gradient/penalty_mean_cosine": ("eval", "penalty's, from the mean"),
 }
 
 
