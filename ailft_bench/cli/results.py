@@ -125,7 +125,7 @@ def import_(
         print(path)
     for path, reason in imported.refused.items():
         print(f"refused: {path.name}: {reason}")
-    print(f"{len(imported.taken)} runs taken, {len(imported.refused)} refused; {imported.lines} reference lines taken")
+    print(f"runs: {len(imported.taken)} taken, {len(imported.refused)} refused; reference lines: {imported.lines} taken")
     raise typer.Exit(1 if imported.refused else 0)
 
 
