@@ -125,7 +125,8 @@ def import_(
         print(path)
     for path, reason in imported.refused.items():
         print(f"refused: {path.name}: {reason}")
-    print(f"runs: {len(imported.taken)} taken, {len(imported.refused)} refused; reference lines: {imported.lines} taken")
+    taken, refused = len(imported.taken), len(imported.refused)
+    print(f"runs: {taken} taken, {refused} refused; reference lines: {imported.lines} taken")
     raise typer.Exit(1 if imported.refused else 0)
 
 
