@@ -23,14 +23,16 @@ def headline(comparison: Comparison, references: Mapping[str, Mapping[str, float
     """Return, for each algorithm, how well, how fast, how steadily and how safely it learned, with intervals.
 
     IQM is the interquartile mean of the final score; other numbers are means over runs. Where seeds are not
-    finished, ``worst case`` is the mean score that counts each of them as no sub-task at all. A run that never
-    reached the threshold counts with the whole budget in the steps to it; ``reached`` says how many did. The
-    measured ``references`` are the last rows.
+    finished, ``worst case`` is the mean score that counts each of them as no sub-task at all. ``in training
+    episodes`` is the score of all of these, with the actions and the noise of training. A run that never reached
+    the threshold counts with the whole budget in the steps to it; ``reached`` says how many did. The measured
+    ``references`` are the last rows.
     """
     level = summaries.threshold(comparison)
     areas, delays, stability = (
         table(comparison) for table in (summaries.area_table, summaries.delay_table, summaries.stability_table)
     )
+    episodes = summaries.training_score_table(comparison)
     rates = summaries.training_cost_table(comparison, "cost_rate", statistics.cost_rate)
     rows = []
     incomplete = (comparison.runs["state"] != "done").any()
@@ -48,6 +50,7 @@ def headline(comparison: Comparison, references: Mapping[str, Mapping[str, float
         arrived = _arrived(comparison, cell)
         row |= {
             "average over training": _estimate(areas, cell),
+            "in training episodes": _estimate(episodes, cell),
             # The restricted mean of runs none of which arrived is the budget: no speed was measured.
             f"steps to {level:g}": _estimate(delays, cell) if arrived else MISSING,
             f"reached {level:g}": MISSING if comparison.is_offline(cell) else f"{arrived}/{values.size}",

@@ -39,7 +39,7 @@ def test_headline_says_how_fast_how_steady_and_how_safe(tmp_path):
         measured = {100 * place: evaluation(score, cost=3) for place, score in enumerate(curve)}
         written = SyntheticRun(algorithm, seed, measured, {}, state="waiting").write(tmp_path)
         for step in (100, 200):
-            metrics = {"cost": 5.0 * (seed + 1), "episode_length": 100.0}
+            metrics = {"cost": 5.0 * (seed + 1), "episode_length": 100.0, "tasks_completed": seed + step / 100}
             written.metrics.append("train", step, step // 100, metrics, 1.0)
         written.finish()
 
@@ -52,6 +52,7 @@ def test_headline_says_how_fast_how_steady_and_how_safe(tmp_path):
     assert own["steps to 2"].startswith("300 [200, 400]")
     assert own["reached 2"] == "1/2"
     assert own["average over training"].startswith(f"{((1 + 3 + 3.5) / 4 + 3.5 / 4) / 2:.2f} [")
+    assert own["in training episodes"] == "2.00 [1.50, 2.50]"
     assert own["lost again"].startswith("0.50 [")
     assert own["cost rate in training"] == "0.075 [0.050, 0.10]"
     assert own["cost at evaluation"] == "3.00 [3.00, 3.00]"

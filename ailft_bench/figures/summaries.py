@@ -114,6 +114,16 @@ def training_cost_table(
     return concatenate(tables)
 
 
+def training_score_table(comparison: Comparison) -> pd.DataFrame:
+    """Return the mean of sub-tasks completed in all training episodes of each finished run, exploration included."""
+    tables = []
+    for cell in comparison.cells:
+        rows = comparison.rows(cell, "train", "tasks_completed")
+        by_seed = rows[rows["seed"].isin(comparison.finished(cell))].groupby("seed")["value"].mean()
+        tables.append(estimate_table(comparison, "training_score", cell, by_seed))
+    return concatenate(tables)
+
+
 def improvement_table(comparison: Comparison, baseline: Cell) -> pd.DataFrame:
     """Return P(a run of this algorithm ends better than one of ``baseline``), with intervals.
 
