@@ -109,7 +109,7 @@ def export(
             file = suite_file.find(suite or names.pop())
         except UserError:
             file = None
-    reference_lines(loaded, results)
+    reference_lines(loaded, results)  # for its note: the bundle reads the files that it takes along
     print(write_bundle(loaded, results, out, file))
 
 
