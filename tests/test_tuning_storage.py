@@ -1,0 +1,73 @@
+"""What holds a tuning study: the journal or a data base, opened by others, damaged, and the plan beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+from specs import write_suite
+from studies import Quick, make_plan, play, score
+from typer.testing import CliRunner
+
+from ailft_bench import executors
+from ailft_bench.cli import app
+from ailft_bench.errors import UserError
+from ailft_bench.store import RunSpec
+from ailft_bench.tuning.study import Study
+
+
+def test_data_base_instead_of_the_journal(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    plan = make_plan(tmp_path, trials=2, storage=url)
+    study, outcome, _ = play(tmp_path, plan, url=url)
+    assert not (study.folder / "journal.log").exists()
+    assert len(optuna.load_study(study_name=plan.name, storage=url).trials) == 2
+    assert outcome.complete
+    with pytest.raises(UserError, match=r"--storage: sqlite.* there, journal\.log asked for"):
+        Study.open(tmp_path / "results", plan.model_copy(update={"storage": "journal.log"}), None)
+    with pytest.raises(UserError, match=r"--storage nonsense://me@here/x: cannot be opened"):
+        Study.open(tmp_path / "other", plan, "nonsense://me:secret@here/x")
+
+
+def test_journal_opens_in_optuna_as_its_dashboard_does(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, trials=3)
+    study, outcome, _ = play(tmp_path, plan)
+    backend = optuna.storages.journal.JournalFileBackend(str(study.folder / "journal.log"))
+    loaded = optuna.load_study(study_name=plan.name, storage=optuna.storages.JournalStorage(backend))
+    assert [trial.user_attrs["settings"] for trial in loaded.trials] == [trial.settings for trial in outcome.trials]
+    assert loaded.trials[0].params == {"alpha": 3.0}
+    assert loaded.best_value == max(trial.mean("final") for trial in outcome.trials)
+
+
+def test_damaged_journal_names_the_line(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, trials=2)
+    study, _, _ = play(tmp_path, plan)
+    journal = study.folder / "journal.log"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join([*lines[:3], "garbage\n", *lines[3:]]))
+    with pytest.raises(UserError, match=r"journal.log, line 4: not valid JSON"):
+        play(tmp_path, plan)
+
+
+def test_journal_damaged_while_it_is_used_names_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = tmp_path / "results" / "tuning" / "toy-smoke-alpha" / "journal.log"
+
+    def damaging(spec: RunSpec) -> float:
+        with journal.open("a") as file:
+            file.write("garbage\n")
+        return score(spec)
+
+    monkeypatch.setattr(executors, "choose", lambda *arguments: Quick(scored=damaging))
+    command = ["tune", "alpha", "--suite", str(write_suite(tmp_path)), "--scale", "smoke", "--objective", "final"]
+    ended = CliRunner().invoke(app, [*command, "--results", str(tmp_path / "results")])
+    assert ended.exit_code == 2
+    assert "journal.log, line" in ended.stderr
+    assert "not valid JSON: the file system lost a write" in ended.stderr
+
+
+def test_plan_on_disk_is_the_plan(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, "alpha", "lambda", "critic", trials=2)
+    study = Study.open(tmp_path / "results", plan, None)
+    assert study.plan == plan
+    assert plan.space == {"alpha": "log[0.1,30]", "lam": "float[0.7,1]", "critic": "choice[Q,V]"}
