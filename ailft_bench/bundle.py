@@ -10,7 +10,7 @@ Layout::
     references/       the episodes of random, replay and expert (gzip), where measured: ``import`` takes them too
     suite.yaml        the suite, where its file was at hand
     versions.txt      the versions of packages that the runs were made with, for pip
-    reproduce.sh      the commands from a checkout to these figures
+    reproduce.sh      the commands from a checkout to these figures, at the commits that the runs were made at
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ailft_bench import figures, tables
+from ailft_bench import figures, reproduction, tables
 from ailft_bench.durable import storage_errors, temporary_beside, write_bytes
 from ailft_bench.errors import UserError
 from ailft_bench.figures.data import Comparison, comparisons
@@ -83,7 +83,7 @@ def write_bundle(results: Results, results_dir: Path, out: Path, suite_file: Pat
             specs = list(results.specs.values())
             write_bytes(partial / "versions.txt", _versions(specs).encode())
             script = partial / "reproduce.sh"
-            write_bytes(script, _script(specs, suite_file is not None).encode())
+            write_bytes(script, reproduction.script(specs, suite_file).encode())
             script.chmod(script.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
             partial.rename(out)
         finally:
@@ -213,29 +213,4 @@ def _versions(specs: Iterable[RunSpec]) -> str:
     for name, versions in sorted(found.items()):
         pins = [f"{name}=={version.partition('+')[0]}" for version in sorted(versions)]
         lines += [pins[-1], *(f"# also: {pin}" for pin in pins[:-1])]
-    return "\n".join([*lines, ""])
-
-
-def _script(specs: list[RunSpec], has_suite: bool) -> str:
-    by_age = sorted(specs, key=lambda spec: spec.created)
-    commits = list(dict.fromkeys(str(spec.provenance["commit"]) for spec in by_age if spec.provenance.get("commit")))
-    lines = ["#!/bin/sh", "# From a checkout of ailft-bench to the figures of this bundle.", "set -eu"]
-    lines += ['here=$(cd "$(dirname "$0")" && pwd)']
-    lines += [f"git checkout {commit}" for commit in commits[-1:]]
-    lines += [f"# some runs were made at commit {commit}" for commit in commits[:-1]]
-    if any(spec.provenance.get("dirty") for spec in specs):
-        lines.append("# the checkout had uncommitted changes when the runs were made")
-    lines.append('pip install -e . -r "$here/versions.txt"')
-    seeds: dict[tuple[str, str], dict[str, set[int]]] = {}
-    for spec in by_age:
-        seeds.setdefault((spec.suite, spec.scale), {}).setdefault(spec.algorithm, set()).add(spec.seed)
-    for (name, scale), seeds_of in sorted(seeds.items()):
-        suite = '"$here/suite.yaml"' if has_suite else name
-        groups: dict[str, list[str]] = {}
-        for algorithm, found in seeds_of.items():
-            groups.setdefault(",".join(map(str, sorted(found))), []).append(algorithm)
-        for numbers, algorithms in groups.items():
-            some = f" --algorithms {','.join(algorithms)}" if len(groups) > 1 else ""
-            lines.append(f"ailft-bench run {suite} --scale {scale} --seeds {numbers},{some}")
-        lines.append(f"ailft-bench plot {suite} --scale {scale}")
     return "\n".join([*lines, ""])

@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from ailft_bench.cells import fraction_done, planned_work
+from ailft_bench.errors import UserError
 from ailft_bench.estimate import Estimate
 from ailft_bench.pool import Ending
 from ailft_bench.store import RunDirectory, RunSpec
@@ -60,7 +61,11 @@ def show_endings(out: Console, specs: Sequence[RunSpec], results: Path, endings:
 
 
 def _last_score(run: RunDirectory) -> str:
-    for row in reversed(run.metrics.read()):
+    try:
+        rows = run.metrics.read()
+    except UserError:  # what other commands say of it, and no reason to show nothing of all the others
+        return "damaged log"
+    for row in reversed(rows):
         if row["phase"] == "eval" and "tasks_completed" in row["metrics"]:
             return f"{row['metrics']['tasks_completed']:.2f} at step {row['env_step']}"
     return "-"

@@ -11,6 +11,7 @@ from typing import Any
 
 from ailft_bench import pretraining
 from ailft_bench.cells import adapting_updates, planned_updates
+from ailft_bench.found_runs import found_run
 from ailft_bench.store import RunSpec, runs
 
 #: Seconds of an environment step with its picture and action, on one core of a recent processor.
@@ -45,8 +46,8 @@ def estimate(specs: Sequence[RunSpec], results: Path) -> Estimate:
     """
     measured: dict[str, list[float]] = {}
     for suite, scale in {(spec.suite, spec.scale) for spec in specs}:
-        for run in runs(results, suite, scale):
-            if (seconds := run.wall_time_s) is not None:
+        for run in map(found_run, runs(results, suite, scale)):
+            if run.spec is not None and (seconds := run.directory.wall_time_s) is not None:
                 measured.setdefault(run.spec.method, []).append(seconds)
     total, pretrained_bytes = 0.0, 0
     begun = set()

@@ -9,6 +9,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from PIL import Image
@@ -24,6 +25,7 @@ from algorithms.config import AgentConfig
 from algorithms.learner import Learner
 from algorithms.learners import build
 
+_UNREADABLE = (OSError, LookupError, TypeError, ValueError, AttributeError, EOFError, RuntimeError, UnpicklingError)
 VIDEO_FORMATS = {".gif": "GIF", ".webp": "WEBP"}
 _FRAME_MS = 60
 
@@ -45,32 +47,46 @@ class TrainedPolicy:
         return evaluate(self.agent, self.env, episodes, self.seed, occasion, sample)
 
 
-def load_policy(run: RunDirectory, checkpoint: str | None = None, device: str = "cpu") -> TrainedPolicy:
-    """Rebuild the policy of ``run`` from its newest checkpoint, or from the one of that folder's name.
+def load_policy(run: RunDirectory, device: str = "cpu") -> TrainedPolicy:
+    """Rebuild the policy of ``run`` from its newest checkpoint.
 
     Raises:
-        UserError: no (such) checkpoint, one of another version of the code, or a changed environment.
+        UserError: no checkpoint, one of another version of the code, or a changed environment.
     """
     spec = run.spec
-    complete = {done.parent.name: done.parent for done in sorted((run.path / "checkpoint").glob("[0-9]*-*/done"))}
-    if not complete:
-        raise UserError(f"{run.path}: has no checkpoint ({run.state}); train it with: ailft-bench run {spec.suite}")
-    if checkpoint is not None and checkpoint not in complete:
-        raise UserError(f"{run.path}: no checkpoint {checkpoint!r}; {nearest(checkpoint, complete)}")
-    folder = complete[checkpoint] if checkpoint else complete[max(complete)]
     env_id = spec.environment["id"]
     if environment_class(env_id).version != spec.environment.get("version"):
         raise UserError(f"{env_id}: changed since run {spec.run_id}; its policy cannot be compared any more")
+    step, path, state = _newest_state(run, device)
     env = make_env(env_id, spec.environment_kwargs)
     image_size, actions = env.observation_space.shape[0], env.action_space.shape[0]  # type: ignore[index]
     agent = build(AgentConfig.from_settings(spec.agent), image_size, actions, 0, device)
     try:
-        state = torch.load(folder / "state.pt", map_location=device, weights_only=False)
         agent.load_networks(state["agent"])
-    except (LookupError, TypeError, ValueError, AttributeError, EOFError, RuntimeError, UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{folder / 'state.pt'}: cannot be read ({reason}); did another version write it?") from error
-    return TrainedPolicy(agent, env, int(folder.name.partition("-")[2]), spec.seed)
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    return TrainedPolicy(agent, env, step, spec.seed)
+
+
+def _newest_state(run: RunDirectory, device: str) -> tuple[int, Path, dict[str, Any]]:
+    """Return the environment step, the file and the content of the newest checkpoint.
+
+    A run that goes on training may put another in its place at any moment: then that one is read.
+    """
+    while latest := run.latest_checkpoint():
+        step, folder = latest
+        path = folder / "state.pt"
+        try:
+            return step, path, torch.load(path, map_location=device, weights_only=False)
+        except _UNREADABLE as error:
+            if run.latest_checkpoint() == latest:
+                raise _unreadable(path, error) from error
+    raise UserError(f"{run.path}: has no checkpoint ({run.state}); train it with: ailft-bench run {run.spec.suite}")
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    reason = str(error).partition("\n")[0]
+    return UserError(f"{path}: cannot be read ({reason}); did another version write it?")
 
 
 def write_video(episode: EvaluatedEpisode, out: Path, factor: int = 4) -> Path:

@@ -136,7 +136,12 @@ class Pool:
             try:
                 while self._workers or (waiting and not self.stopping):
                     while waiting and len(self._workers) < self.jobs and not self.stopping:
-                        self._start(waiting.pop())
+                        path = waiting.pop()
+                        try:
+                            self._start(path)
+                        except StorageError as error:  # of this cell: the others go on
+                            endings[path] = ending = Ending("failed", str(error))
+                            on_end(path, ending)
                     for worker in [worker for worker in self._workers if worker.process.poll() is not None]:
                         self._workers.remove(worker)
                         endings[worker.run.path] = ending = self._ending(worker)

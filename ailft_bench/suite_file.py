@@ -70,13 +70,16 @@ def find(suite: str) -> Path:
 
 def _drop_from_scales(file: YamlFile, key: Key) -> None:
     """What is set by hand for the whole suite is not changed back by a scale."""
-    if key[0] not in ("environment", "demonstrations", "evaluation", "settings"):
+    if key[0] not in ("environment", "demonstrations", "evaluation", "settings", "algorithms"):
         return
+    # Scales have the same sections, an algorithm's one step further down: algorithms.conservative.alpha.
+    place, rest = (key[:2], key[2:]) if key[0] == "algorithms" else (key[:1], key[1:])
     scales = file.content.get("scales")
-    for scale in scales.values() if isinstance(scales, dict) else ():
-        section = scale.get(key[0]) if isinstance(scale, dict) else None
+    for section in scales.values() if isinstance(scales, dict) else ():
+        for part in place:
+            section = section.get(part) if isinstance(section, dict) else None
         if isinstance(section, dict):
-            section.pop(key[1], None) if len(key) > 1 else section.clear()
+            section.pop(rest[0], None) if rest else section.clear()
 
 
 def _without_empty_sections(content: Any) -> Any:

@@ -241,8 +241,9 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", MISSING: "--"}
+_LATEX |= {character: "\\" + character for character in "&%$#_{}"}
+
+
 def _latex(value: object) -> str:
-    text = str(value).replace("\\", r"\textbackslash{}")
-    for character in "&%$#_{}":
-        text = text.replace(character, "\\" + character)
-    return text.replace(MISSING, "--")
+    return "".join(_LATEX.get(character, character) for character in str(value))

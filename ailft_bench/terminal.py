@@ -26,12 +26,13 @@ def console(*, stderr: bool = False) -> Console:
 
 def duration(seconds: float) -> str:
     """Return a duration in words of the size that matters."""
-    if seconds < 60:
+    minutes = round(seconds / 60)
+    if seconds < 59.5:
         return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 48 * 3600:
-        return f"{seconds // 3600:.0f} h {seconds % 3600 / 60:02.0f} min"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02} min"
     return f"{seconds / 86400:.1f} days"
 
 

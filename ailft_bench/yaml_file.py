@@ -31,7 +31,7 @@ class YamlFile:
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: cannot be read: {error}") from error
         try:
-            self.content: Any = _reader().load(text)
+            self.content: Any = _unshared(_reader().load(text))
             root = _reader().compose(io.StringIO(text))
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
@@ -97,6 +97,13 @@ class YamlFile:
             for index, value in enumerate(node.value):
                 self._lines[(*key, index)] = value.start_mark.line + 1
                 self._index((*key, index), value)
+
+
+def _unshared(value: Any) -> Any:
+    """Return a copy in which what YAML's anchors and aliases share is apart, so that it can be changed apart."""
+    if isinstance(value, dict):
+        return {key: _unshared(item) for key, item in value.items()}
+    return [_unshared(item) for item in value] if isinstance(value, list) else value
 
 
 def parse_value(assignment: str, text: str) -> Any:

@@ -5,7 +5,9 @@ import pytest
 import torch
 from PIL import Image
 from specs import make_spec
+from typer.testing import CliRunner
 
+from ailft_bench.cli import app
 from ailft_bench.demos.recording import make_env
 from ailft_bench.differences import Difference, compare
 from ailft_bench.envs import environment_class
@@ -49,21 +51,47 @@ def test_loaded_policy_repeats_the_evaluation_of_training(trained):
     assert not np.array_equal(fresh.images[0], played.images[0])
 
 
-def test_run_without_checkpoint_unknown_checkpoint_and_foreign_one_are_named(trained, tmp_path):
-    run, _, _ = trained
-    with pytest.raises(UserError, match=r"no checkpoint '000009-1'; .*000001-200"):
-        load_policy(run, "000009-1")
+def test_checkpoint_that_training_replaces_while_it_is_read_is_no_error(trained, monkeypatch):
+    run, agent, _ = trained
+    read = torch.load
+
+    def replaced_first(path, **options):
+        monkeypatch.setattr(torch, "load", read)
+        run.save_checkpoint(300, lambda folder: torch.save({"agent": agent.state_dict()}, folder / "state.pt"))
+        assert not path.exists()
+        return read(path, **options)
+
+    monkeypatch.setattr(torch, "load", replaced_first)
+    assert load_policy(run).env_step == 300
+
+
+def test_run_without_checkpoint_and_foreign_one_are_named(tmp_path):
     bare = RunDirectory.create(tmp_path, spec(seed=1))
     with pytest.raises(UserError, match="has no checkpoint"):
         load_policy(bare)
     bare.save_checkpoint(5, lambda folder: torch.save({"agent": {}}, folder / "state.pt"))
     with pytest.raises(UserError, match="another version"):
         load_policy(bare)
+    (bare.latest_checkpoint()[1] / "state.pt").unlink()
+    with pytest.raises(UserError, match=r"state\.pt: cannot be read"):
+        load_policy(bare)
     older = spec(seed=2, environment={"id": "ailft/Push-v0", "version": 0})
     changed = RunDirectory.create(tmp_path, older)
     changed.save_checkpoint(5, lambda folder: None)
     with pytest.raises(UserError, match="changed since"):
         load_policy(changed)
+
+
+def test_video_shows_an_episode_of_the_evaluations_in_training(trained, tmp_path):
+    run, _, _ = trained
+    out = tmp_path / "film.gif"
+    ended = CliRunner().invoke(app, ["video", str(run.path), "--out", str(out), "--episode", "1"])
+    assert ended.exit_code == 0, ended.output
+    with Image.open(out) as film:
+        shown = np.asarray(film.convert("RGB").resize((64, 64)), float)
+    policy = load_policy(run)
+    starts = [episode.images[0] for episode in (*policy.play(2, IN_TRAINING), *policy.play(2, "200"))]
+    assert np.argmin([np.abs(shown - start).mean() for start in starts]) == 1
 
 
 def episode(tasks, cost=0.0):

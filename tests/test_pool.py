@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,6 +77,22 @@ def test_crash_is_a_failure_with_its_reason_and_the_rest_goes_on(tmp_path: Path,
     assert failure.reason == reason
     if "Value" in reason:
         assert "Traceback" in failure.tail
+
+
+def test_cell_that_cannot_be_started_fails_and_the_others_go_on(tmp_path: Path) -> None:
+    first, lost, third = make_runs(tmp_path, 3)
+    seen: list[Path] = []
+
+    def poll() -> None:
+        if lost.exists():
+            shutil.rmtree(lost)
+
+    pool = Pool(1, python(f"time.sleep(0.3); {FINISH}"))
+    endings = pool.run([first, lost, third], on_end=lambda path, ending: seen.append(path), on_poll=poll)
+    assert (endings[first], endings[third]) == (Ending("done"), Ending("done"))
+    assert endings[lost].state == "failed"
+    assert f"{lost / 'log.txt'}: No such file or directory" in endings[lost].reason
+    assert seen == [first, lost, third]
 
 
 def test_reason_of_an_earlier_failure_is_not_taken_for_the_new_one(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -88,6 +89,16 @@ def test_sign_flip_test_is_scipys_and_does_not_depend_on_the_order(x):
     ).pvalue
     assert sign_flip_test(x, y, rng()) == pytest.approx(min(expected, 1), abs=1e-9)
     assert sign_flip_test(y, x, rng()) == sign_flip_test(x, y, rng())
+
+
+@given(st.lists(st.integers(-20, 20), min_size=2, max_size=7))
+def test_sign_flip_test_counts_equal_sums_however_they_are_rounded(twentieths):
+    # Scores are means of so many episodes: differences are no binary fractions, and their sum is often zero.
+    differences = [*twentieths, -sum(twentieths[1:])]
+    signs = np.array(list(product((1, -1), repeat=len(differences))))
+    exact = (np.abs(signs @ differences) >= abs(sum(differences))).mean()
+    x = np.array(differences)[:, None] / 20
+    assert sign_flip_test(x, np.zeros_like(x), rng()) == pytest.approx(exact)
 
 
 def test_sign_flip_test_of_equal_runs_sees_nothing_and_of_many_pairs_draws_signs():

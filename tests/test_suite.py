@@ -68,6 +68,43 @@ def test_set_reaches_any_key_and_no_scale_changes_it_back(tmp_path: Path, assign
     assert seen(load(tmp_path, assignment))
 
 
+WITH_SCALED_ALGORITHM = (
+    SUITE
+    + """  large: &large
+    preset: cpu
+    env_steps: 400
+    algorithms: {k1: {alpha: 30, horizon: 4}}
+    settings: &shared {discount: 0.9}
+  larger:
+    <<: *large
+    settings: *shared
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "expected"),
+    [
+        ((), (30, 4)),
+        (("algorithms.k1.alpha=7",), (7, 4)),
+        (("algorithms.k1={method: conservative, alpha: 7, horizon: 2}",), (7, 2)),
+        (("algorithms.k1.alpha=7", "scales.large.algorithms.k1.alpha=8"), (8, 4)),
+    ],
+)
+def test_what_is_set_for_an_algorithm_no_scale_changes_back(
+    tmp_path: Path, assignments: tuple[str, ...], expected: tuple[float, int]
+) -> None:
+    agent = load(tmp_path, *assignments, text=WITH_SCALED_ALGORITHM).agent("large", "k1", "default")
+    assert (agent.alpha, agent.horizon) == expected
+
+
+@pytest.mark.parametrize("key", ["settings.discount", "algorithms.k1.discount"])
+def test_what_is_set_for_one_scale_stays_there_where_two_share_an_anchor(tmp_path: Path, key: str) -> None:
+    suite = load(tmp_path, f"scales.large.{key}=0.5", text=WITH_SCALED_ALGORITHM)
+    assert suite.agent("large", "k1", "default").discount == 0.5
+    assert suite.agent("larger", "k1", "default").discount == 0.9
+
+
 @pytest.mark.parametrize(
     ("old", "new", "parts"),
     [

@@ -126,6 +126,8 @@ def test_tables_are_escaped_in_every_format():
     assert tables.to_markdown(table).splitlines()[2] == r"| a_b\|c | <1> |"
     assert r"a\_b|c & <1> \\" in tables.to_latex(table)
     assert r"100 \%" in tables.to_latex(table)
+    spelt = tables.to_latex(pd.DataFrame({"path": ["a\\b{c}~d^2"]}))
+    assert r"a\textbackslash{}b\{c\}\textasciitilde{}d\textasciicircum{}2" in spelt
     assert "&lt;1&gt;" in tables.to_html(table)
 
 

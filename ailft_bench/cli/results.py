@@ -19,9 +19,6 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's directo
 SuiteName = Annotated[
     str | None, typer.Argument(metavar="[SUITE]", help="A YAML file or a name. Default: all, or the newest.")
 ]
-CheckpointOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="A folder of RUN/checkpoint. Default: the newest.")
-]
 SampleOption = Annotated[bool, typer.Option("--sample", help="Draw actions instead of taking their mean.")]
 
 
@@ -133,18 +130,18 @@ def import_(
 def video(
     run: RunArgument,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help=".webp or .gif. Default: RUN.webp here.")] = None,
-    checkpoint: CheckpointOption = None,
     sample: SampleOption = False,
-    episode: Annotated[int, typer.Option(min=0, help="Which of the evaluation's episodes.")] = 0,
+    episode: Annotated[int, typer.Option(min=0, help="Which episode of the evaluations in training.")] = 0,
     results: ResultsOption = Path("results"),
 ) -> None:
     """Watch a trained policy: write one episode as an animation."""
+    from ailft_bench.examination import IN_TRAINING
     from ailft_bench.explain import find
     from ailft_bench.policies import load_policy, write_video
 
     found = find(results, run)
-    policy = load_policy(found, checkpoint)
-    played = policy.play(episode + 1, str(policy.env_step), sample)[episode]
+    policy = load_policy(found)
+    played = policy.play(episode + 1, IN_TRAINING, sample)[episode]
     spec = found.spec
     print(write_video(played, out or Path(f"{spec.suite}-{spec.label}-seed-{spec.seed}-{policy.env_step}.webp")))
     console().print(f"{played.metrics['tasks_completed']:.0f} sub-tasks completed", markup=False)
@@ -153,7 +150,6 @@ def video(
 def evaluate(
     run: RunArgument,
     episodes: Annotated[int, typer.Option(min=1, help="How many episodes.")] = 20,
-    checkpoint: CheckpointOption = None,
     sample: SampleOption = False,
     occasion: Annotated[
         str,
@@ -170,7 +166,7 @@ def evaluate(
     from ailft_bench.statistics import proportion_interval
 
     found = find(results, run)
-    policy = load_policy(found, checkpoint)
+    policy = load_policy(found)
     played = [episode.metrics for episode in policy.play(episodes, occasion, sample)]
     table = Table("metric", "mean", "lowest", "highest", box=None, pad_edge=False)
     for name, mean in averages(played).items():

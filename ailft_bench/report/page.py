@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ailft_bench import __version__, figures, statistics, tables
+from ailft_bench import __version__, figures, reproduction, statistics, tables
 from ailft_bench.durable import storage_errors, write_bytes
 from ailft_bench.figures.data import Cell, Comparison, comparisons, final_table, finals
 from ailft_bench.figures.style import SMOKE_STAMP, cell_colours
@@ -250,19 +250,13 @@ def _runs(comparison: Comparison) -> str:
 
 def _reproduce(comparison: Comparison) -> str:
     specs = _specs(comparison)
-    commands = sorted({spec.provenance["command"] for spec in specs if "command" in spec.provenance})
-    commits = sorted({str(spec.provenance["commit"]) for spec in specs if spec.provenance.get("commit")})
-    dirty = any(spec.provenance.get("dirty") for spec in specs)
-    lines = [f"git checkout {commit}" for commit in commits] or ["# no commit was recorded"]
-    if dirty:
-        lines.append("# the checkout had uncommitted changes")
     versions: dict[str, set[str]] = {}
     for spec in specs:
         for name, version in (spec.provenance.get("packages") or {}).items():
             versions.setdefault(name, set()).add(str(version))
     rows = [{"package": name, "version": ", ".join(sorted(found))} for name, found in sorted(versions.items())]
     packages = f"<details><summary>Versions</summary>{_table(pd.DataFrame(rows))}</details>" if rows else ""
-    return f"<pre>{_text(chr(10).join([*lines, *commands]))}</pre>{packages}"
+    return f"<pre>{_text(chr(10).join(reproduction.commands(specs)))}</pre>{packages}"
 
 
 def _specs(comparison: Comparison) -> list[RunSpec]:

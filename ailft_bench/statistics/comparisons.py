@@ -84,8 +84,8 @@ def sign_flip_test(x: ArrayLike, y: ArrayLike, rng: np.random.Generator, repetit
         signs = np.array(list(product((1, -1), repeat=count)))
     else:
         signs = np.vstack([np.ones(count), rng.choice((1, -1), size=(repetitions, count))])
-    # Rounding must not make an equal sum a smaller one.
-    observed = abs(differences.sum()) * (1 - 1e-12)
+    # Rounding must not make an equal sum a smaller one, of which it may be all where the sum is zero.
+    observed = abs(differences.sum()) - 1e-12 * np.abs(differences).sum()
     return float((np.abs(signs @ differences) >= observed).mean())
 
 
