@@ -37,7 +37,7 @@ scales:
   least: {{preset: smoke, env_steps: 60, settings: {{bc_pretrain: 1, pretrain_updates: 1, prefill_steps: 60}}}}
 """
 PROFILE = "{{partition: {partition}, time_limit_min: {minutes}, signal_delay_s: {delay}, memory_gib: 1}}\n"
-NODES = {"n1": 1, "n2": 1, "n3": 1, "n4": 1, "n5": 1, "n6": 1, "n7": 1, "n8": 2}
+NODES = {"n1": 1, "n2": 1, "n3": 1, "n4": 1, "n5": 1, "n6": 1, "n7": 1, "n8": 2, "n9": 1}
 PARTITIONS = {
     "main": "Nodes=n1,n2 Default=YES",
     "frail": "Nodes=n3,n4",
@@ -46,6 +46,7 @@ PARTITIONS = {
     "short": "Nodes=n6",
     "spare": "Nodes=n7",
     "study": "Nodes=n8",
+    "crowded": "Nodes=n9",
     "closed": "Nodes=n1 State=DOWN",
 }
 PATIENCE_S = 1200
@@ -59,6 +60,7 @@ class Stage:
         self.folder = folder / name
         self.folder.mkdir()
         self.results = self.folder / "results"
+        self.environment = {**cluster.environment, "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"}
         for suite in ("tiny", "other"):
             (self.folder / f"{suite}.yaml").write_text(SUITE.format(name=suite))
         self.profile(name, minutes, delay)
@@ -68,9 +70,16 @@ class Stage:
 
     def start(self, *arguments: str, log: str = "run.log") -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "ailft_bench", *arguments]
-        environment = {**self.cluster.environment, "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"}
         with open(self.folder / log, "ab") as file:
-            return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=file, stderr=file)
+            return subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=file, stderr=file)
+
+    def wrap(self, tool: str, script: str) -> None:
+        """Put a shell script in front of one of SLURM's commands, which it finds as $tool."""
+        tools, search = self.folder / "tools", self.cluster.environment["PATH"]
+        tools.mkdir(exist_ok=True)
+        (tools / tool).write_text(f"#!/bin/sh\nPATH={search}\ntool=$(command -v {tool})\n{script}\n")
+        (tools / tool).chmod(0o755)
+        self.environment["PATH"] = f"{tools}:{search}"
 
     def call(self, *arguments: str, code: int = 0) -> str:
         """Type a command, wait for it, and return what it printed."""
@@ -208,6 +217,19 @@ def refused(stage: Stage) -> None:
     assert "sbatch refused" in stage.call(*stage.run(*ONE), code=2)
 
 
+def crowded_out(stage: Stage) -> None:
+    """The cluster takes one array at a time and one cell an array, so that five of six wait for their first job."""
+    refusal = "sbatch: error: QOSMaxSubmitJobPerUserLimit"
+    stage.wrap("sbatch", f'[ -z "$(squeue -h -p crowded)" ] || {{ echo {refusal} >&2; exit 1; }}\nexec "$tool" "$@"')
+    stage.wrap("scontrol", '"$tool" "$@" | sed "s/^MaxArraySize.*/MaxArraySize = 2/"')
+    said = stage.call(*stage.run("--scale", "least"))
+    assert "1 cells submitted, 1 have a job" in said
+    assert said.count("submitted, as SLURM takes more jobs now") == 5
+    assert "submitted again" not in said
+    assert "6 of 6 cells done" in said
+    assert {len(cell.attempts.read()) for cell in stage.cells()} == {1}
+
+
 def tuned(stage: Stage) -> None:
     """Eight trials of one run each; the first process is killed while its jobs run, the second one takes over."""
     command = ("tune", "alpha", "--suite", "tiny.yaml", "--scale", "least", "--trials", "8", "--seeds", "1")
@@ -242,6 +264,7 @@ def scenarios(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tu
             "detached": (Stage(cluster, folder, "closed"), detached_and_cancelled_by_suite),
             "refused": (Stage(cluster, folder, "refused"), refused),
             "tuned": (Stage(cluster, folder, "study"), tuned),
+            "crowded": (Stage(cluster, folder, "crowded"), crowded_out),
         }
         yield {name: (stage, threads.submit(play, stage)) for name, (stage, play) in plays.items()}
 
@@ -264,7 +287,7 @@ def test_each_cell_has_one_result_equal_to_the_undisturbed(
         assert not (cell.path / "replay").exists()
 
 
-@pytest.mark.parametrize("name", ["detached", "refused", "tuned"])
+@pytest.mark.parametrize("name", ["detached", "refused", "tuned", "crowded"])
 def test_without_results(scenarios: dict[str, tuple[Stage, Future[object]]], name: str) -> None:
     scenarios[name][1].result(PATIENCE_S)
 

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ailft_bench import durable
 from ailft_bench.errors import UserError
@@ -18,11 +18,18 @@ from ailft_bench.slurm.profile import Profile
 from ailft_bench.store.lease import Lease, LeaseHeldError
 
 
-def submit(results: Path, suite: str, paths: Sequence[Path], profile: Profile) -> int:
-    """Submit the cells at ``paths`` that have no live job, as few arrays as SLURM allows, and return how many.
+class Submitted(NamedTuple):
+    """The cells that SLURM took, and those that were left without a job."""
 
-    Only one process at a time submits from one results folder. Fewer than asked for are submitted where SLURM
-    takes the first arrays and refuses the next: users may have a limited number of jobs.
+    taken: list[Path]
+    left: list[Path]
+
+
+def submit(results: Path, suite: str, paths: Sequence[Path], profile: Profile) -> Submitted:
+    """Submit the cells at ``paths`` that have no live job, as few arrays as SLURM allows.
+
+    Only one process at a time submits from one results folder. Some are left where SLURM takes the first arrays and
+    refuses the next: users may have a limited number of jobs.
 
     Raises:
         LeaseHeldError: another process is submitting; look again.
@@ -36,19 +43,19 @@ def submit(results: Path, suite: str, paths: Sequence[Path], profile: Profile) -
         live = queue.live(results)
         wanted = [path for path in paths if path not in live]
         arrays = chunks(wanted, queue.max_array_size())
-        submitted = 0
+        taken: list[Path] = []
         for array in arrays:
             try:
                 _submit_array(results, f"{suite}-{uuid.uuid4().hex[:8]}", array, profile, len(arrays))
             except UserError:
-                if not submitted:
+                if not taken:
                     raise
                 break
-            submitted += len(array)
-    return submitted
+            taken += array
+    return Submitted(taken, wanted[len(taken) :])
 
 
-def submit_now(results: Path, suite: str, paths: Sequence[Path], profile: Profile) -> int:
+def submit_now(results: Path, suite: str, paths: Sequence[Path], profile: Profile) -> Submitted:
     """As ``submit``, after whoever submits at this moment."""
     while True:
         with suppress(LeaseHeldError):

@@ -58,11 +58,11 @@ class Slurm:
         submitted = submission.submit_now(results, suite, list(cells), self.profile)
         live = queue.live(results)
         have = len(live.keys() & cells.keys())
-        out.print(f"{submitted} cells submitted, {have} have a job; logs: log.txt in each run's folder")
+        out.print(f"{len(submitted.taken)} cells submitted, {have} have a job; logs: log.txt in each run's folder")
         if self.detach:
             not_submitted = Ending("interrupted", "not submitted, SLURM takes no more jobs now; run the command again")
             return {path: Ending("queued", str(live[path])) if path in live else not_submitted for path in cells}
-        return _Watch(out, results, suite, cells, self.profile).run()
+        return _Watch(out, results, suite, cells, self.profile, submitted.left).run()
 
 
 class _Watched:
@@ -106,13 +106,20 @@ class _Watched:
 
 class _Watch:
     def __init__(
-        self, out: Console, results: Path, suite: str, cells: Mapping[Path, RunSpec], profile: Profile
+        self,
+        out: Console,
+        results: Path,
+        suite: str,
+        cells: Mapping[Path, RunSpec],
+        profile: Profile,
+        to_submit: Sequence[Path],
     ) -> None:
         self._out, self._results, self._suite, self._profile = out, results, suite, profile
         self._cells = cells
         self._open = {path: _Watched(path) for path in cells}
         self._endings: dict[Path, Ending] = {}
-        self._to_submit: list[Path] = []
+        self._to_submit = list(to_submit)
+        self._never_submitted = set(to_submit)
         self._complaint = ""
 
     def run(self) -> dict[Path, Ending]:
@@ -180,12 +187,19 @@ class _Watch:
             cell.run.fail(reason, cell.new_failure.tail if cell.new_failure else "", job.verdict if job else "killed")
 
     def _submit(self) -> None:
-        if self._to_submit:
-            count = submission.submit(self._results, self._suite, self._to_submit, self._profile)
-            names = ", ".join(display.cell_name(self._cells[path]) for path in self._to_submit)
-            if count:
-                self._out.print(f"submitted again, as the job ended without a result: {names}", markup=False)
-            self._to_submit.clear()
+        if not self._to_submit:
+            return
+        taken, self._to_submit = submission.submit(self._results, self._suite, self._to_submit, self._profile)
+        first = [path for path in taken if path in self._never_submitted]
+        again = [path for path in taken if path not in self._never_submitted]
+        self._never_submitted -= set(taken)
+        for what, paths in (
+            ("submitted, as SLURM takes more jobs now", first),
+            ("submitted again, as the job ended without a result", again),
+        ):
+            if paths:
+                names = ", ".join(display.cell_name(self._cells[path]) for path in paths)
+                self._out.print(f"{what}: {names}", markup=False)
 
     def _end(self, path: Path, ending: Ending) -> None:
         del self._open[path]
