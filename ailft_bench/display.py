@@ -17,6 +17,7 @@ from ailft_bench.estimate import Estimate
 from ailft_bench.pool import Ending
 from ailft_bench.store import RunDirectory, RunSpec
 from ailft_bench.terminal import STYLES, duration, size
+from algorithms.methods import METHODS
 
 _REFRESH_S = 0.5
 _PLAIN_INTERVAL_S = 60.0
@@ -26,6 +27,15 @@ _ROWS = 24
 def cell_name(spec: RunSpec) -> str:
     """Return ``algorithm+variant seed n``."""
     return f"{spec.label} seed {spec.seed}"
+
+
+def show_methods(out: Console, specs: Sequence[RunSpec]) -> None:
+    """Print what each algorithm is."""
+    table = Table("algorithm", "method", "what it is", box=None, pad_edge=False)
+    for algorithm, method in dict.fromkeys((spec.algorithm, spec.method) for spec in specs):
+        table.add_row(algorithm, method, METHODS[method].summary)
+    out.print(table)
+    out.print()
 
 
 def show_plan(out: Console, specs: Sequence[RunSpec], results: Path, states: Mapping[Path, str]) -> None:

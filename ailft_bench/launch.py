@@ -65,11 +65,14 @@ def announce(out: Console, suite: Suite, scale: str) -> None:
         f"suite {suite.name}, scale [bold]{scale}[/]: {size.env_steps:,} environment steps a run, "
         f"preset {size.preset}" + (f" ({note})" if note else "")
     )
+    if suite.description:
+        out.print(suite.description, markup=False)
 
 
 def dry_run(out: Console, suite: Suite, specs: Sequence[RunSpec], results: Path, executor: Executor) -> None:
     """Print the cells and an estimate of time and disk. Writes nothing."""
     states = plan(specs, results, _queued(out, results, executor))
+    display.show_methods(out, specs)
     display.show_plan(out, specs, results, states)
     missing = [spec for spec in specs if states[spec.directory(results)] not in _TAKEN]
     if not missing:

@@ -21,7 +21,7 @@ from ailft_bench.demos.collection import provide
 from ailft_bench.demos.episode import Episode
 from ailft_bench.demos.experts import EXPERTS, expert_for
 from ailft_bench.demos.recording import make_env
-from ailft_bench.demos.replay import check_actions
+from ailft_bench.demos.replay import whole_episode
 from ailft_bench.durable import read_json, write_json
 from ailft_bench.envs import environment_class
 from ailft_bench.envs.base import ImitationEnv
@@ -135,9 +135,8 @@ def _policy(name: str, env_id: str, env: ImitationEnv, demonstration: Episode, n
         return lambda: expert_for(env_id)(env, rng).act
     if name == "random":
         return lambda: lambda: rng.uniform(space.low, space.high).astype(np.float32)
-    check_actions(env, demonstration.action, f"demonstration {number}")
-    rest = iter(demonstration.action[1:])
-    return lambda: lambda: next(rest, np.zeros(space.shape, np.float32))
+    actions = iter(whole_episode(env, demonstration.action, f"demonstration {number}"))
+    return lambda: lambda: next(actions)
 
 
 def _play(env: ImitationEnv, start: Callable[[], Policy], seed: int) -> dict[str, float]:

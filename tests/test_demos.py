@@ -211,7 +211,22 @@ def test_replay_without_noise_from_the_same_start_repeats_the_demonstration():
     attempt = next(record_expert(env, expert_for(PUSH), 0, {}))
     outcome = replay_actions(env, attempt.episode.action[1:], env_seed=99)
     assert outcome.success
-    assert outcome.episode_return == attempt.episode.reward.sum()
+    env.close()
+
+
+def test_replay_of_a_short_demonstration_lasts_a_whole_episode_as_the_reference_line_does(made):
+    from ailft_bench.demos.recording import make_env
+    from ailft_bench.demos.replay import whole_episode
+
+    env = make_env(PUSH, {})
+    (longest, *_) = made.episodes
+    short = longest.action[:31]
+    actions = whole_episode(env, short, "short")
+    assert actions.shape == (env.horizon, *short.shape[1:])
+    np.testing.assert_array_equal(actions[:30], short[1:])
+    assert not actions[30:].any()
+    longer = np.concatenate([longest.action] * 3)
+    np.testing.assert_array_equal(whole_episode(env, longer, "long"), longer[1 : 1 + env.horizon])
     env.close()
 
 

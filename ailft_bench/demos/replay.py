@@ -23,7 +23,6 @@ class Outcome:
     tasks_completed: int
     success: bool
     cost: float
-    episode_return: float
     final_reward: float
 
 
@@ -70,9 +69,8 @@ def replay(
     try:
         for number in range(episodes):
             demonstration = demonstrations[number % len(demonstrations)]
-            check_actions(env, demonstration.action, f"demonstration {number}")
-            env_seed = branch_seed(seed, "replay", str(number))
-            outcomes.append(replay_actions(env, demonstration.action[1:], env_seed))
+            actions = whole_episode(env, demonstration.action, f"demonstration {number}")
+            outcomes.append(replay_actions(env, actions, branch_seed(seed, "replay", str(number))))
             on_progress(f"replay {number + 1} of {episodes}: {outcomes[-1].tasks_completed} tasks")
     finally:
         env.close()
@@ -82,12 +80,24 @@ def replay(
 def replay_actions(env: ImitationEnv, actions: np.ndarray, env_seed: int) -> Outcome:
     """Reset ``env`` and take ``actions`` (T, A), or as many as an episode has, without drawing anything."""
     info = env.begin(env_seed)
-    rewards, cost = [0.0], 0.0
+    reward, cost = 0.0, 0.0
     for action in actions[: env.horizon]:
         reward, _, info = env.advance(action)
-        rewards.append(reward)
         cost += info["cost"]
-    return Outcome(info["tasks_completed"], bool(info["success"]), cost, sum(rewards), rewards[-1])
+    return Outcome(info["tasks_completed"], bool(info["success"]), cost, reward)
+
+
+def whole_episode(env: ImitationEnv, action: np.ndarray, name: str) -> np.ndarray:
+    """Return a demonstration's actions (rows, A) as those of an episode of ``env`` (horizon, A).
+
+    Its first row led to the first image; where it is shorter than an episode, nothing is done after its end.
+
+    Raises:
+        UserError: A differs.
+    """
+    check_actions(env, action, name)
+    taken = action[1 : 1 + env.horizon]
+    return np.concatenate([taken, np.zeros((env.horizon - len(taken), *action.shape[1:]), action.dtype)])
 
 
 def check_actions(env: ImitationEnv, action: np.ndarray, name: str) -> None:

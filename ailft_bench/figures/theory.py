@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -13,16 +14,36 @@ from ailft_bench.figures.data import Comparison, concatenate, curve_table
 from ailft_bench.figures.learning import STEPS_LABEL, draw_panels, legend_handles
 from ailft_bench.figures.summaries import calibration_table
 
-#: What is measured in training (averages over the updates of an episode) and at evaluations.
+
+class Panel(NamedTuple):
+    """One measurement: of training (averages over the updates of an episode) or of evaluations."""
+
+    phase: str
+    title: str
+    says: str
+
+
 PANELS = {
-    "discriminator/total_variation": ("train", "total variation: policy, expert"),
-    "disagreement/imagined": ("train", "disagreement, imagined"),
-    "model/one_step_error": ("eval", "true error of the model"),
-    "disagreement/calibration": ("eval", "rank correlation of the two"),
-    "model/action_effect": ("eval", "effect of actions: cosine"),
-    "gradient/reward_cosine": ("eval", "reward's gradient: cosine"),
-    "gradient/reward_mean_cosine": ("eval", "reward's, from the mean"),
-    "gradient/penalty_mean_cosine": ("eval", "penalty's, from the mean"),
+    "discriminator/total_variation": Panel(
+        "train", "total variation: policy, expert", "the first term of eq. 1, as the discriminator sees it"
+    ),
+    "disagreement/imagined": Panel(
+        "train", "disagreement, imagined", "what stands for its second term, where the policy is trained"
+    ),
+    "model/one_step_error": Panel("eval", "true error of the model", "in latent units, one step ahead, fresh episodes"),
+    "disagreement/calibration": Panel(
+        "eval", "rank correlation of the two", "of disagreement and true error over steps (1: an honest error bar)"
+    ),
+    "model/action_effect": Panel(
+        "eval", "effect of actions: cosine", "of the true and the foreseen change of the image, for other actions"
+    ),
+    "gradient/reward_cosine": Panel(
+        "eval",
+        "reward: cosine, drawn actions",
+        "of its gradient and the way to the expert's action, from actions drawn from the policy",
+    ),
+    "gradient/reward_mean_cosine": Panel("eval", "reward: cosine, mean action", "the same, from the mean action"),
+    "gradient/penalty_mean_cosine": Panel("eval", "penalty: cosine, mean action", "the same of the penalty's gradient"),
 }
 
 
@@ -30,25 +51,19 @@ def terms(comparison: Comparison, out_dir: Path) -> list[Path]:
     """Draw both terms of the bound, how disagreement follows the true error, and what gradients are worth."""
     online = comparison.online()
     tables = []
-    for metric, (phase, _) in PANELS.items():
+    for metric, panel in PANELS.items():
         for cell in online.cells:
-            rows = online.rows(cell, phase, metric)
+            rows = online.rows(cell, panel.phase, metric)
             # Pretraining has many rows at step 0: not a curve over environment steps.
-            rows = rows[rows["env_step"] > 0] if phase == "train" else rows
+            rows = rows[rows["env_step"] > 0] if panel.phase == "train" else rows
             tables.append(curve_table(online, metric, cell, rows))
     table = concatenate(tables)
-    titles = {metric: title for metric, (_, title) in PANELS.items() if metric in set(table["metric"])}
-    if not titles:
+    drawn = {metric: panel for metric, panel in PANELS.items() if metric in set(table["metric"])}
+    if not drawn:
         return []
-    caption = theory_caption(
-        comparison,
-        "The two terms that bound the policy's distance from the expert (eq. 1): total variation as the "
-        "discriminator sees it, and the ensemble's disagreement where the policy is trained; then the model's true "
-        "one-step latent error on fresh episodes, and the rank correlation of disagreement with it (1: an honest "
-        "error bar). Where it was measured: whether the model knows what actions change (cosine of the true and the "
-        "foreseen change of the image), and whether the reward's gradient points to the expert's action, from actions "
-        "drawn from the policy and from its mean, and the penalty's from the mean.",
-    )
+    titles = {metric: panel.title for metric, panel in drawn.items()}
+    meanings = ". ".join(f"{panel.title[0].upper()}{panel.title[1:]}: {panel.says}" for panel in drawn.values())
+    caption = theory_caption(comparison, f"What bounds the policy's distance from the expert (eq. 1). {meanings}.")
     height = 1.3 * math.ceil(len(titles) / 2)
     figure = style.new_figure(comparison, caption, legend_handles(online, table), height, label_below=STEPS_LABEL)
     for axes in draw_panels(figure, titles, table, online, sharey=False):
@@ -67,7 +82,9 @@ def calibration(comparison: Comparison, out_dir: Path) -> list[Path]:
         comparison,
         "Each dot: one evaluation of one run (of more than ten seeds the last one), averages over all steps of fresh "
         "episodes; larger: later in training. "
-        "Both in latent units: root mean square error, standard deviation over the ensemble.",
+        "Both in latent units: root mean square error, standard deviation over the ensemble. This shows how both "
+        "change with training, not whether disagreement knows which steps will err: see the rank correlation in the "
+        "theory figure.",
         bands=False,
     )
     figure = style.new_figure(comparison, caption, legend_handles(online, table), 2.1)
