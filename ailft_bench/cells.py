@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,12 @@ def adapting_updates(spec: RunSpec) -> int:
     agent = spec.agent
     # Runs of before there were such updates have no such setting.
     return int(agent.get("adapt_updates", 0)) if agent["online"] and spec.env_steps > agent["prefill_steps"] else 0
+
+
+def first_actor_step(agent: Mapping[str, Any]) -> int:
+    """Return the environment step of the first online update in which the actor learns."""
+    ticks = agent.get("actor_frozen_updates", 0) // agent["updates_per_train"] + 1
+    return (agent["prefill_steps"] // agent["train_every"] + int(ticks)) * int(agent["train_every"])
 
 
 def planned_work(spec: RunSpec) -> float:

@@ -121,3 +121,21 @@ def test_work_of_a_run_counts_its_updates(tmp_path: Path) -> None:
     offline = make_spec(agent={**agent, "online": False}, env_steps=200)
     assert cells.planned_updates(offline) == 15
     assert cells.fraction_done(offline, 0, 15) == 1
+
+
+@given(st.integers(0, 60), st.integers(1, 7), st.integers(1, 4), st.integers(0, 30))
+def test_first_step_of_the_actor_is_that_of_the_schedule(prefill: int, every: int, updates: int, frozen: int) -> None:
+    agent = {
+        "prefill_steps": prefill,
+        "train_every": every,
+        "updates_per_train": updates,
+        "actor_frozen_updates": frozen,
+    }
+    step, done = prefill, 0
+    while True:
+        step += 1
+        before = done
+        done += updates * (step % every == 0)
+        if done > max(before, frozen):
+            break
+    assert cells.first_actor_step(agent) == step

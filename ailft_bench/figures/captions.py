@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ailft_bench.cells import first_actor_step
 from ailft_bench.figures.data import Comparison
 from ailft_bench.statistics import FEW_SEEDS
 
 _LINES = (
     "Thick: mean over seeds, dotted where some seeds have not come so far, dashed in two colours where two are "
-    "equal; thin: seeds."
+    "too close to tell apart; thin: seeds."
 )
 
 
@@ -18,6 +19,7 @@ def curve_caption(comparison: Comparison) -> str:
     offline = _offline(comparison)
     level = f"{offline}: no environment steps, drawn as a level (dash-dotted) of the final evaluations."
     parts = [_subject(comparison), _evaluation(comparison), _LINES, *([level] if offline else [])]
+    parts += _first_updates(comparison)
     return " ".join([*parts, f"Bands: {_interval(comparison)}, pointwise.", *_missing(comparison)])
 
 
@@ -56,6 +58,16 @@ def theory_caption(comparison: Comparison, what: str, bands: bool = True) -> str
     parts = [_subject(comparison), what, *_without_offline(comparison, True)]
     shown = f"Bands: {_interval(comparison)}, pointwise." if bands else "Single evaluations, no intervals."
     return " ".join([*parts, shown, *_missing(comparison)])
+
+
+def _first_updates(comparison: Comparison) -> list[str]:
+    """Say when actors begin to learn online, as what happens to their score before that has other reasons."""
+    specs = [comparison.spec_of(cell) for cell in comparison.cells if not comparison.is_offline(cell)]
+    first = {first_actor_step(spec.agent) for spec in specs if spec is not None and "prefill_steps" in spec.agent}
+    if not first:
+        return []
+    steps = " or ".join(f"{step:,}" for step in sorted(first))
+    return [f"Online updates of the actor begin at step {steps}."]
 
 
 def _without_offline(comparison: Comparison, offline: bool) -> list[str]:
