@@ -118,6 +118,19 @@ def test_sensitivity_groups_what_differs_in_one_setting_alone(tmp_path):
     assert set(table["setting"]) == {"alpha", "ensemble_size"}
 
 
+def test_line_of_a_sensitivity_compares_the_seeds_that_all_values_have(tmp_path):
+    def at(alpha, seed, score):
+        agent = {"online": True, "alpha": alpha}
+        return run(f"alpha_{alpha:g}", seed, [0, score, score], method="conservative", agent=agent)
+
+    runs = [at(0.0, 0, 1), at(0.0, 1, 2), at(0.0, 2, 4), at(0.0, 3, 4)]
+    runs += [at(10.0, 0, 2), at(10.0, 1, 3), at(10.0, 4, 0)]
+    table = summaries.sensitivity_table(comparison_of(tmp_path, runs))
+    points = table[table["series"] == "final"].set_index("x")
+    assert points["value"].to_dict() == {0: 2.75, 10: pytest.approx(5 / 3)}
+    assert points["paired"].to_dict() == {0: 1.5, 10: 2.5}
+
+
 def two_lines(tmp_path):
     """Entries of one method that differ in alpha, each with and without the cloning term."""
     runs = []

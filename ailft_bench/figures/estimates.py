@@ -142,7 +142,8 @@ def sensitivity(comparison: Comparison, out_dir: Path) -> list[Path]:
     settings = [name for name in _SETTINGS if name in set(table["setting"])]
     square = "; filled square: the default" if table["default"].any() else ""
     caption = estimate_caption(
-        comparison, f"Final evaluation of finished runs that differ in one setting alone{square}."
+        comparison,
+        f"Final evaluation of finished runs that differ in one setting alone{square}. Line: the seeds that all have.",
     )
     figure = style.new_figure(comparison, caption, [], 1.5 * len(settings))
     for axes, setting in zip(figure.subplots(len(settings), squeeze=False).ravel(), settings, strict=True):
@@ -153,7 +154,8 @@ def sensitivity(comparison: Comparison, out_dir: Path) -> list[Path]:
             colour = colours[str(group)]
             points = own[own["series"] == "final"]
             x = [values.index(value) for value in points["x"]]
-            axes.plot(x, points["value"], color=colour, linewidth=1, zorder=2, label=textwrap.fill(str(group), 44))
+            label = textwrap.fill(str(group), 44)
+            axes.plot(x, points["paired"], color=colour, linewidth=1, zorder=2, label=label)
             axes.vlines(x, points["low"], points["high"], color=colour, linewidth=1, zorder=2)
             for kept, marker in ((points["default"], "s"), (~points["default"], "o")):
                 at = [place for place, keep in zip(x, kept, strict=True) if keep]

@@ -179,7 +179,8 @@ def sensitivity_table(comparison: Comparison) -> pd.DataFrame:
 
     Columns besides those of all figures: ``setting``, ``group`` (the cells that are equal otherwise, named by
     the method of the first and by what sets them apart from other groups of it), ``method``, ``x`` (the
-    setting's value) and ``default`` (whether this cell, and none else of its group, is a default variant).
+    setting's value), ``paired`` (the mean over those seeds alone that all of the group have) and ``default``
+    (whether this cell, and none else of its group, is a default variant).
     """
     tables = []
     specs = {cell: spec for cell in comparison.cells if (spec := comparison.spec_of(cell)) is not None}
@@ -194,10 +195,14 @@ def sensitivity_table(comparison: Comparison) -> pd.DataFrame:
         heads = [specs[next(iter(members.values()))] for members in drawn]
         for members, head, name in zip(drawn, heads, _group_names(heads, setting), strict=True):
             defaults = [cell for cell in members.values() if cell.variant == "default"]
+            finals = {
+                value: comparison.final_rows(cell, "tasks_completed").set_index("seed")["value"]
+                for value, cell in members.items()
+            }
+            paired = pd.DataFrame(finals).dropna().mean()
             for value, cell in sorted(members.items()):
-                final = comparison.final_rows(cell, "tasks_completed").set_index("seed")["value"]
-                table = estimate_table(comparison, "tasks_completed", cell, final)
-                table = table.assign(setting=setting, group=name, method=head.method, x=value)
+                table = estimate_table(comparison, "tasks_completed", cell, finals[value])
+                table = table.assign(setting=setting, group=name, method=head.method, x=value, paired=paired[value])
                 tables.append(table.assign(default=defaults == [cell]))
     filled = [table for table in tables if not table.empty]
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
