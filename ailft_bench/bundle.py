@@ -72,9 +72,10 @@ def write_bundle(results: Results, results_dir: Path, out: Path, suite_file: Pat
             write_table(results.metrics, partial / "results.parquet")
             write_table(results.runs.drop(columns="directory"), partial / "runs.csv")
             whole = results.runs[~results.runs["state"].isin(["missing", "damaged"])]
-            for directory in whole["directory"]:
-                run = RunDirectory(Path(directory))
-                _pack(run.path, run.spec.directory(partial / "runs"), _places(run))
+            made = [RunDirectory(Path(directory)) for directory in whole["directory"]]
+            places = _places(made)
+            for run in made:
+                _pack(run.path, run.spec.directory(partial / "runs"), places)
             for path in lines.values():
                 (partial / "references").mkdir(exist_ok=True)
                 _compress(path, partial / "references" / f"{path.name}.gz")
@@ -83,7 +84,7 @@ def write_bundle(results: Results, results_dir: Path, out: Path, suite_file: Pat
             specs = list(results.specs.values())
             write_bytes(partial / "versions.txt", _versions(specs).encode())
             script = partial / "reproduce.sh"
-            write_bytes(script, reproduction.script(specs, suite_file).encode())
+            write_bytes(script, _without_places(reproduction.script(specs, suite_file), places).encode())
             script.chmod(script.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
             partial.rename(out)
         finally:
@@ -155,9 +156,8 @@ def _pack(source: Path, target: Path, places: Mapping[str, str]) -> None:
             continue
         if name in _WITH_PROVENANCE:
             text = (source / name).read_text(encoding="utf-8")
-            for place, stands_for in places.items():
-                text = text.replace(json.dumps(place)[1:-1], stands_for)
-            write_bytes(target / name, text.encode())
+            escaped = {json.dumps(place)[1:-1]: stands_for for place, stands_for in places.items()}
+            write_bytes(target / name, _without_places(text, escaped).encode())
         elif name == _COMPRESSED:
             _compress(source / name, target / f"{name}.gz")
         else:
@@ -194,12 +194,20 @@ def _decompressed(path: Path) -> bytes:
         raise UserError(f"{path}: damaged ({error}); get this bundle again") from error
 
 
-def _places(run: RunDirectory) -> dict[str, str]:
-    """Return what stands in a bundle for the folders of the machine that made a run: they are nobody's business."""
-    provenance = [run.spec.provenance, *(attempt.provenance for attempt in run.attempts.read())]
-    directories = {str(found["directory"]) for found in provenance if found.get("directory")}
-    places = {str(run.path.resolve().parents[3]): "results"} | dict.fromkeys(directories - {"/"}, ".")
+def _places(made: Iterable[RunDirectory]) -> dict[str, str]:
+    """Return what stands in a bundle for the folders of the machine that made it: they are nobody's business."""
+    places: dict[str, str] = {}
+    for run in made:
+        provenance = [run.spec.provenance, *(attempt.provenance for attempt in run.attempts.read())]
+        directories = {str(found["directory"]) for found in provenance if found.get("directory")}
+        places |= {str(run.path.resolve().parents[3]): "results"} | dict.fromkeys(directories - {"/"}, ".")
     return dict(sorted(places.items(), key=lambda place: -len(place[0])))
+
+
+def _without_places(text: str, places: Mapping[str, str]) -> str:
+    for place, stands_for in places.items():
+        text = text.replace(place, stands_for)
+    return text
 
 
 def _versions(specs: Iterable[RunSpec]) -> str:

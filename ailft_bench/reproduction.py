@@ -6,18 +6,22 @@ import shlex
 from collections.abc import Collection, Iterable
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from ailft_bench import suite_file
 from ailft_bench.cells import expand
 from ailft_bench.errors import UserError
 from ailft_bench.store import RunSpec
 
+#: A run as a suite knows it: its id, and the label that it stands under.
+Cell = tuple[str, str]
+
 
 def script(specs: Collection[RunSpec], suite: Path | None) -> str:
     """Return the shell script of a bundle: all runs again, each on its own commit, and the figures.
 
     ``suite`` is the bundle's ``suite.yaml``. Runs that it does not hold (any more, or not in this version of the
-    code) are asked for by the suite's name, as their commit has it.
+    code) are asked for as they were, by the suite that their commit has.
     """
     kept = ["versions.txt"] + ["suite.yaml"] * (suite is not None)
     copies = " ".join(f'"$here/{name}"' for name in kept)
@@ -36,14 +40,16 @@ def script(specs: Collection[RunSpec], suite: Path | None) -> str:
 
 
 def commands(
-    specs: Iterable[RunSpec], suite: str = "", in_suite: Collection[str] = (), requirements: str = ""
+    specs: Iterable[RunSpec], suite: str = "", in_suite: Collection[Cell] = (), requirements: str = ""
 ) -> list[str]:
-    """Return the shell commands that make ``specs`` and no other runs, commit by commit in the order of use.
+    """Return the shell commands that make ``specs``, commit by commit in the order of use.
+
+    No others are made with them, but for missing variants of an algorithm that has some of its variants here.
 
     Args:
         specs: the runs.
         suite: a suite file, as a shell would read it.
-        in_suite: the ids of the runs that it holds; others are asked for by the name of their suite.
+        in_suite: the runs that it holds (``held``); others are asked for as their own commands did.
         requirements: a file of versions for pip, as a shell would read it; empty: nothing is installed.
     """
     made_at: dict[str, list[RunSpec]] = {}
@@ -60,43 +66,65 @@ def commands(
     return lines
 
 
-def held(specs: Iterable[RunSpec], suite: Path) -> set[str]:
-    """Return the ids of those of ``specs`` that a suite file holds, with the changes of their own commands."""
+def held(specs: Iterable[RunSpec], suite: Path) -> set[Cell]:
+    """Return those of ``specs`` that a suite file holds under the same names, with what their commands changed."""
     asked_for: dict[tuple[str, tuple[str, ...]], list[RunSpec]] = {}
     for spec in specs:
-        asked_for.setdefault((spec.scale, _changes(spec)), []).append(spec)
-    found: set[str] = set()
+        asked_for.setdefault((spec.scale, _Typed.of(spec).changes), []).append(spec)
+    found: set[Cell] = set()
     for (scale, changes), made in asked_for.items():
         try:
             loaded = suite_file.load(str(suite), changes)
-        except UserError:  # it has changed, and what was set once is no key of it any more
-            continue
-        if scale in loaded.scales:
+            if scale not in loaded.scales:
+                continue
             cells = expand(loaded, scale, seeds=sorted({spec.seed for spec in made}))
-            found |= {cell.run_id for cell in cells} & {spec.run_id for spec in made}
+        except UserError:  # it has changed, what was set is no key of it any more, or its demonstrations are elsewhere
+            continue
+        found |= {_cell(cell) for cell in cells} & {_cell(spec) for spec in made}
     return found
 
 
-def _runs(specs: Iterable[RunSpec], suite: str, in_suite: Collection[str]) -> list[str]:
+def _cell(spec: RunSpec) -> Cell:
+    return spec.run_id, spec.label
+
+
+class _Typed(NamedTuple):
+    """What a run's own command asked for, as it was typed: the suite, and the options that runs depend on."""
+
+    suite: str
+    options: tuple[str, ...]
+    changes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, spec: RunSpec) -> _Typed:
+        words = [word for word in shlex.split(str(spec.provenance.get("command", ""))) if word]
+        suite, options, changes = spec.suite, [], []
+        for before, word in pairwise(["", *words]):
+            flag, equals, value = word.partition("=")
+            if before == "--set" or (flag == "--set" and equals):
+                changes.append(word if before == "--set" else value)
+                options += ["--set", changes[-1]]
+            elif before == "--precision" or word == "--compile" or (flag == "--precision" and equals):
+                options += ["--precision", word] if before == "--precision" else [word]
+            elif word.endswith((".yaml", ".yml")) and before != "--profile":
+                suite = word
+        return cls(suite, tuple(options), tuple(changes))
+
+
+def _runs(specs: Iterable[RunSpec], suite: str, in_suite: Collection[Cell]) -> list[str]:
     seeds: dict[tuple[str, str, tuple[str, ...]], dict[str, set[int]]] = {}
     for spec in specs:
-        place = (suite if spec.run_id in in_suite else spec.suite, spec.scale, _changes(spec))
-        seeds.setdefault(place, {}).setdefault(spec.algorithm, set()).add(spec.seed)
+        typed = _Typed.of(spec)
+        name = suite if _cell(spec) in in_suite else shlex.quote(typed.suite)
+        seeds.setdefault((name, spec.scale, typed.options), {}).setdefault(spec.algorithm, set()).add(spec.seed)
     lines = []
-    for (name, scale, changes), seeds_of in seeds.items():
+    for (name, scale, options), seeds_of in seeds.items():
         together: dict[str, list[str]] = {}
         for algorithm, numbers in seeds_of.items():
             together.setdefault(",".join(map(str, sorted(numbers))), []).append(algorithm)
-        options = "".join(f" --set {shlex.quote(change)}" for change in changes)
+        rest = f" {shlex.join(options)}" if options else ""
         lines += [
-            f"ailft-bench run {name} --scale {scale} --seeds {numbers}, --algorithms {','.join(algorithms)}{options}"
+            f"ailft-bench run {name} --scale {scale} --seeds {numbers}, --algorithms {','.join(algorithms)}{rest}"
             for numbers, algorithms in together.items()
         ]
     return lines
-
-
-def _changes(spec: RunSpec) -> tuple[str, ...]:
-    """Return the ``--set`` assignments of the command that made a run."""
-    words = shlex.split(str(spec.provenance.get("command", "")))
-    joined = (word.removeprefix("--set=") for word in words if word.startswith("--set="))
-    return (*(value for flag, value in pairwise(words) if flag == "--set"), *joined)

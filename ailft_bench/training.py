@@ -131,8 +131,7 @@ class Trainer:
                 self._evaluate_if_due(should_stop)
                 self._share_pretraining()
                 if self.phase == "done":
-                    # What the budget cut off: an episode, or the updates after the last whole one.
-                    if self._averages.keys() - {"time/checkpoint_s"}:
+                    if self._image is not None and self._averages:  # an episode that the budget cut off
                         self._log("train", self._drain_averages())
                     return True
                 self._tick()

@@ -177,11 +177,12 @@ def test_bundle_tells_nothing_of_the_folders_of_its_machine(tmp_path):
     (made,) = runs(results)
     record = json.loads((made.path / "run.json").read_text())
     home = str(tmp_path / "home of somebody")
-    record["provenance"] = {"directory": home, "command": f"ailft-bench run {home}/my.yaml --results {results}"}
+    record["provenance"] = {"directory": home, "command": f"ailft-bench run '{home}/my.yaml' --results {results}"}
     (made.path / "run.json").write_text(json.dumps(record))
     bundle = write_bundle(load_results(results), results, tmp_path / "paper")
+    assert "ailft-bench run './my.yaml' --scale cpu" in (bundle / "reproduce.sh").read_text()
     (copied,) = runs(bundle / "runs")
-    assert copied.spec.provenance["command"] == "ailft-bench run ./my.yaml --results results"
+    assert copied.spec.provenance["command"] == "ailft-bench run './my.yaml' --results results"
     assert copied.spec.run_id == made.spec.run_id
     (arrived,) = import_bundle(bundle, tmp_path / "mine").taken
     assert all(str(tmp_path) not in path.read_text() for path in arrived.glob("*.json*"))

@@ -1,5 +1,7 @@
 """Figures of one number a run, and of what the theory asks to be measured."""
 
+import dataclasses
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -125,6 +127,7 @@ def test_line_of_a_sensitivity_compares_the_seeds_that_all_values_have(tmp_path)
 
     runs = [at(0.0, 0, 1), at(0.0, 1, 2), at(0.0, 2, 4), at(0.0, 3, 4)]
     runs += [at(10.0, 0, 2), at(10.0, 1, 3), at(10.0, 4, 0)]
+    runs += [dataclasses.replace(at(30.0, 0, 2), state="failed")]
     table = summaries.sensitivity_table(comparison_of(tmp_path, runs))
     points = table[table["series"] == "final"].set_index("x")
     assert points["value"].to_dict() == {0: 2.75, 10: pytest.approx(5 / 3)}

@@ -31,7 +31,7 @@ def runs_of(lines: Sequence[str]) -> list[str]:
 def test_suite_holds_the_runs_that_were_made_with_it_and_what_they_changed() -> None:
     shipped = suite_file.find("quickstart")
     plain, changed = made(), made(["algorithms.conservative.alpha=7", "settings.horizon=5"])
-    assert held([*plain, *changed], shipped) == {spec.run_id for spec in [*plain, *changed]}
+    assert held([*plain, *changed], shipped) == {(spec.run_id, spec.label) for spec in [*plain, *changed]}
     assert not {spec.run_id for spec in plain} & {spec.run_id for spec in changed}
 
 
@@ -43,11 +43,25 @@ def test_suite_that_was_edited_since_holds_none(tmp_path: Path) -> None:
     assert held(made(), edited) == set()
 
 
-def test_what_was_set_by_hand_is_set_again() -> None:
-    lines = commands([*made(), *made(["settings.horizon=5", "evaluation.episodes=3"])])
-    first, second = runs_of(lines)
+def test_suite_that_calls_them_otherwise_or_lacks_their_demonstrations_holds_none(tmp_path: Path) -> None:
+    specs = made()
+    renamed = [spec.model_copy(update={"algorithm": f"my_{spec.algorithm}"}) for spec in specs]
+    assert held(renamed, suite_file.find("quickstart")) == set()
+    command = "ailft-bench run quickstart --set demonstrations.source=nowhere"
+    elsewhere = [spec.model_copy(update={"provenance": {"command": command}}) for spec in specs]
+    assert held(elsewhere, suite_file.find("quickstart")) == set()
+
+
+def test_what_was_typed_is_typed_again() -> None:
+    plain, changed = made(), made(["settings.horizon=5", "evaluation.episodes=3"])
+    first, second = runs_of(commands([*plain, *changed]))
     assert "--set" not in first
     assert second.endswith(" --set settings.horizon=5 --set evaluation.episodes=3")
+    typed = "ailft-bench run --profile here.yaml 'my suites/mine.yaml' --set a=1 --set=a=2 "
+    typed += "--precision bfloat16 --compile --set a=3"
+    (line,) = runs_of(commands([spec.model_copy(update={"provenance": {"command": typed}}) for spec in plain]))
+    assert line.startswith("ailft-bench run 'my suites/mine.yaml' --scale smoke ")
+    assert line.endswith(" --set a=1 --set a=2 --precision bfloat16 --compile --set a=3")
 
 
 def test_runs_of_two_commits_are_made_each_at_its_own_and_no_others_with_them() -> None:

@@ -228,6 +228,7 @@ def crowded_out(stage: Stage) -> None:
     assert "submitted again" not in said
     assert "6 of 6 cells done" in said
     assert {len(cell.attempts.read()) for cell in stage.cells()} == {1}
+    assert len(list(stage.results.glob("slurm/tiny-*"))) == 6
 
 
 def tuned(stage: Stage) -> None:

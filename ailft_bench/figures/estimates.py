@@ -143,7 +143,8 @@ def sensitivity(comparison: Comparison, out_dir: Path) -> list[Path]:
     square = "; filled square: the default" if table["default"].any() else ""
     caption = estimate_caption(
         comparison,
-        f"Final evaluation of finished runs that differ in one setting alone{square}. Line: the seeds that all have.",
+        f"Final evaluation of finished runs that differ in one setting alone{square}. "
+        "Line: means over the seeds that all values have.",
     )
     figure = style.new_figure(comparison, caption, [], 1.5 * len(settings))
     for axes, setting in zip(figure.subplots(len(settings), squeeze=False).ravel(), settings, strict=True):

@@ -199,10 +199,10 @@ def sensitivity_table(comparison: Comparison) -> pd.DataFrame:
                 value: comparison.final_rows(cell, "tasks_completed").set_index("seed")["value"]
                 for value, cell in members.items()
             }
-            paired = pd.DataFrame(finals).dropna().mean()
+            paired = pd.DataFrame({value: found for value, found in finals.items() if len(found)}).dropna().mean()
             for value, cell in sorted(members.items()):
                 table = estimate_table(comparison, "tasks_completed", cell, finals[value])
-                table = table.assign(setting=setting, group=name, method=head.method, x=value, paired=paired[value])
+                table = table.assign(setting=setting, group=name, method=head.method, x=value, paired=paired.get(value))
                 tables.append(table.assign(default=defaults == [cell]))
     filled = [table for table in tables if not table.empty]
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()

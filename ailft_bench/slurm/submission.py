@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -107,6 +108,9 @@ def _submit_array(results: Path, name: str, paths: Sequence[Path], profile: Prof
         with _outside_of_any_job():
             jobs = executor.map_array(work_on, [str(path.absolute()) for path in paths])
     except (RuntimeError, ValueError) as error:
+        # After a time-out the jobs may be there all the same; whoever waits for room asks again and again.
+        if "timed out" not in str(error):
+            shutil.rmtree(folder, ignore_errors=True)
         raise UserError(f"sbatch refused: {str(error).strip().splitlines()[-1]}") from error
     durable.write_json(folder / "job.json", {"job": jobs[0].job_id.partition("_")[0]})
 

@@ -150,6 +150,9 @@ class _Watch:
             for path, cell in list(self._open.items()):
                 if path not in self._to_submit:
                     self._judge(path, cell, jobs.get(path))
+                elif (path / "done").exists():  # while it waited: another process or machine has done it
+                    self._to_submit.remove(path)
+                    self._end(path, Ending("done"))
             self._submit()
             self._complaint = ""
         except LeaseHeldError:
