@@ -14,7 +14,7 @@ from PIL import Image
 
 from ailft_bench.demos.collection import demonstrations_checksum, list_sets, make, provide
 from ailft_bench.demos.directory import read_set
-from ailft_bench.demos.episode import save_episode
+from ailft_bench.demos.episode import Episode, save_episode
 from ailft_bench.demos.experts import EXPERTS, expert_for
 from ailft_bench.demos.replay import replay
 from ailft_bench.demos.show import show
@@ -214,7 +214,7 @@ def test_replay_without_noise_from_the_same_start_repeats_the_demonstration():
     env.close()
 
 
-def test_replay_of_a_short_demonstration_lasts_a_whole_episode_as_the_reference_line_does(made):
+def test_replay_of_a_short_demonstration_lasts_a_whole_episode_as_the_reference_line_does(made, monkeypatch):
     from ailft_bench.demos.recording import make_env
     from ailft_bench.demos.replay import whole_episode
 
@@ -225,6 +225,13 @@ def test_replay_of_a_short_demonstration_lasts_a_whole_episode_as_the_reference_
     assert actions.shape == (env.horizon, *short.shape[1:])
     np.testing.assert_array_equal(actions[:30], short[1:])
     assert not actions[30:].any()
+    rows = {name: getattr(longest, name)[:31] for name in ("image", "reward", "is_first", "is_terminal")}
+    cut = Episode(action=short, is_last=np.arange(31) == 30, **rows)
+    steps = []
+    advance = type(env).advance
+    monkeypatch.setattr(type(env), "advance", lambda self, action: steps.append(action) or advance(self, action))
+    replay(PUSH, {}, [cut], 1, 0)
+    np.testing.assert_array_equal(steps, actions)
     longer = np.concatenate([longest.action] * 3)
     np.testing.assert_array_equal(whole_episode(env, longer, "long"), longer[1 : 1 + env.horizon])
     env.close()

@@ -158,6 +158,14 @@ def test_every_caption_says_n_interval_scale_budget_and_that_few_seeds_are_optim
         assert "95 % stratified bootstrap over seeds (with ≤5 seeds optimistic)" in text
 
 
+def test_caption_says_when_the_actor_begins_to_learn_online(tmp_path):
+    agent = {"online": True, "prefill_steps": 100, "train_every": 5, "updates_per_train": 1}
+    late = agent | {"actor_frozen_updates": 20}
+    runs = [online("conservative", 0, 1, agent=agent), online("vmail", 0, 1, agent=late)]
+    (found,) = comparisons(load_results(write_all(tmp_path, runs)))
+    assert "Online updates of the actor begin at step 105 or 205." in curve_caption(found)
+
+
 def test_missing_seeds_in_a_row_are_a_range_in_the_caption(tmp_path):
     runs = [SyntheticRun("vmail", seed, {400: evaluation(1)}, {}) for seed in range(14)]
     runs += [SyntheticRun("conservative", seed, {400: evaluation(1)}, {}) for seed in (1, 9, 12)]

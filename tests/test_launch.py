@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from specs import SUITE, write_suite
 
-from ailft_bench import cells, launch, status, suite_file
+from ailft_bench import cells, display, launch, status, suite_file
 from ailft_bench.durable import StorageError
 from ailft_bench.errors import UserError
 from ailft_bench.executors import Local
@@ -113,6 +113,26 @@ def test_failed_cell_is_in_the_table_and_tried_again(launcher: Launcher) -> None
     assert code == 0
     assert started == [broken.path]
     assert broken.state == "done"
+
+
+def test_damaged_log_of_one_cell_hides_nothing_of_the_others(launcher: Launcher) -> None:
+    launcher()
+    log = launcher.directory(0).path / "metrics.jsonl"
+    log.write_text("garbage\n" + log.read_text())
+    shown = io.StringIO()
+    display.show_endings(Console(file=shown, width=200), launcher.specs, launcher.results, {})
+    rows = [line for line in shown.getvalue().splitlines() if "seed 0" in line]
+    assert "damaged log" in rows[0]
+    assert [row.count("1.25 at step 200") for row in rows] == [0, 1, 1, 1]
+
+
+def test_scale_and_what_the_suite_is_about_are_said_first(launcher: Launcher) -> None:
+    shown = io.StringIO()
+    launch.announce(Console(file=shown, width=200), launcher.suite, "smoke")
+    assert shown.getvalue().splitlines()[:2] == [
+        "suite toy, scale smoke: 200 environment steps a run, preset smoke",
+        "a suite of the tests",
+    ]
 
 
 def test_equal_settings_under_two_names_are_two_cells(launcher: Launcher, tmp_path: Path) -> None:
