@@ -35,15 +35,15 @@ PANELS = {
         "eval", "rank correlation of the two", "of disagreement and true error over steps (1: an honest error bar)"
     ),
     "model/action_effect": Panel(
-        "eval", "effect of actions: cosine", "of the true and the foreseen change of the image, for other actions"
+        "eval", "cosine: effect of actions", "of the true and the foreseen change of the image, for other actions"
     ),
     "gradient/reward_cosine": Panel(
         "eval",
-        "reward: cosine, drawn actions",
+        "cosine: reward, drawn",
         "of its gradient and the way to the expert's action, from actions drawn from the policy",
     ),
-    "gradient/reward_mean_cosine": Panel("eval", "reward: cosine, mean action", "the same, from the mean action"),
-    "gradient/penalty_mean_cosine": Panel("eval", "penalty: cosine, mean action", "the same of the penalty's gradient"),
+    "gradient/reward_mean_cosine": Panel("eval", "cosine: reward, mean", "the same, from its mean action"),
+    "gradient/penalty_mean_cosine": Panel("eval", "cosine: penalty, mean", "the same of the penalty's gradient"),
 }
 
 
@@ -62,8 +62,8 @@ def terms(comparison: Comparison, out_dir: Path) -> list[Path]:
     if not drawn:
         return []
     titles = {metric: panel.title for metric, panel in drawn.items()}
-    meanings = ". ".join(f"{panel.title[0].upper()}{panel.title[1:]}: {panel.says}" for panel in drawn.values())
-    caption = theory_caption(comparison, f"What bounds the policy's distance from the expert (eq. 1). {meanings}.")
+    meanings = "; ".join(f"{panel.title} ({panel.says})" for panel in drawn.values())
+    caption = theory_caption(comparison, f"What bounds the policy's distance from the expert (eq. 1): {meanings}.")
     height = 1.3 * math.ceil(len(titles) / 2)
     figure = style.new_figure(comparison, caption, legend_handles(online, table), height, label_below=STEPS_LABEL)
     for axes in draw_panels(figure, titles, table, online, sharey=False):
