@@ -93,6 +93,7 @@ def calibration(comparison: Comparison, out_dir: Path) -> list[Path]:
         own = table[(table["algorithm"] == cell.algorithm) & (table["variant"] == cell.variant)]
         sizes = 4 + 16 * own["env_step"] / max(online.budget, 1)
         axes.scatter(own["disagreement"], own["error"], s=sizes, color=colour, alpha=0.55, linewidth=0)
+    axes.locator_params(axis="x", nbins=5)  # labels of four decimals
     axes.set_xlabel("disagreement")
     axes.set_ylabel("true one-step error")
     return style.save(
