@@ -214,15 +214,15 @@ def test_small_disagreements_have_labels_that_keep_apart(tmp_path, monkeypatch):
     figures = []
     monkeypatch.setattr(style, "save", lambda figure, *rest: figures.append(figure) or [])
     for step, disagreement in zip(STEPS, np.linspace(0.0148, 0.0335, len(STEPS)), strict=True):
-        measured = evaluation(1) | {"disagreement/fresh": float(disagreement), "model/one_step_error": 0.2 - step / 6000}
-        SyntheticRun("conservative", step, {step: measured}, {}).write(tmp_path / "results")
+        measured = {"disagreement/fresh": float(disagreement), "model/one_step_error": 0.2 - step / 6000}
+        SyntheticRun("conservative", step, {step: evaluation(1) | measured}, {}).write(tmp_path / "results")
     (comparison,) = comparisons(load_results(tmp_path / "results"))
     with style.appearance(for_print=False, captions=True):
         theory.calibration(comparison, tmp_path)
         FigureCanvasAgg(figures[0]).draw()
         axes = figures[0].axes[0]
-        low, high = axes.get_xlim()
-        boxes = [label.get_window_extent() for label in axes.get_xticklabels() if low <= label.get_position()[0] <= high]
+        (low, high), labels = axes.get_xlim(), axes.get_xticklabels()
+        boxes = [label.get_window_extent() for label in labels if low <= label.get_position()[0] <= high]
     assert len(boxes) > 2
     assert all(right.x0 - left.x1 > left.height / 2 for left, right in itertools.pairwise(boxes))
 
