@@ -85,7 +85,3 @@ class ImitationEnv(gymnasium.Env[Image, np.ndarray], ABC):
     @abstractmethod
     def set_state(self, state: State) -> Image:
         """Restore what ``get_state`` returned and return the observation of that moment."""
-
-    @abstractmethod
-    def show_state(self, state: np.ndarray) -> Image:
-        """Return the image of a bare simulator state (``info["state"]``) without disturbing the episode."""

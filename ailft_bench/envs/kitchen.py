@@ -153,7 +153,10 @@ class KitchenEnv(ImitationEnv):
         return self.observe()
 
     def show_state(self, state: np.ndarray) -> Image:
-        """Return the image of ``state``: 30 joint positions and 29 velocities, as in ``info["state"]``."""
+        """Return the image of ``state`` without disturbing the episode.
+
+        ``state``: 30 joint positions and 29 velocities, as in ``info["state"]`` and in recordings of others.
+        """
         return self._renderer.render(state[: self.model.nq])
 
     def close(self) -> None:

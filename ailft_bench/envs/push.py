@@ -163,10 +163,6 @@ class PushEnv(ImitationEnv):
         self.np_random.bit_generator.state = state["random"]
         return self._image(self._data.qpos)
 
-    def show_state(self, state: np.ndarray) -> Image:
-        """Return the picture of ``info["state"]``; its velocities do not matter."""
-        return self._image(np.asarray(state, np.float64)[: self._model.nq])
-
     def _solved(self, qpos: np.ndarray) -> dict[str, bool]:
         in_zone = np.linalg.norm(qpos[1:3] - self._goal) < GOAL_RADIUS
         return {"puck": bool(in_zone), "button": bool(qpos[0] > BUTTON_TRAVEL)}

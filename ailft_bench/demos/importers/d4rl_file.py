@@ -55,7 +55,7 @@ def read(path: Path, env: ImitationEnv) -> Iterator[ImportedEpisode]:
     Raises:
         UserError: the file is missing, is not HDF5, lacks a key, or has arrays of another shape.
     """
-    require_kitchen(env, str(path))
+    kitchen = require_kitchen(env, str(path))
     data = _load(path)
     ends = np.flatnonzero(data["terminals"].astype(bool) | data["timeouts"].astype(bool)) + 1
     bounds = np.unique(np.concatenate([[0], ends, [len(data["actions"])]]))
@@ -68,7 +68,7 @@ def read(path: Path, env: ImitationEnv) -> Iterator[ImportedEpisode]:
         positions = data["observations"][begin:end, :_POSITIONS]
         states = np.concatenate([positions, np.zeros((end - begin, _VELOCITIES))], axis=1)
         # What the last action of an episode led to is not recorded.
-        yield from_kitchen_states(name, states, data["actions"][begin : end - 1], env, provenance)
+        yield from_kitchen_states(name, states, data["actions"][begin : end - 1], kitchen, provenance)
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:

@@ -28,7 +28,7 @@ def read(dataset_id: str, env: ImitationEnv) -> Iterator[ImportedEpisode]:
         UserError: minari is not installed, the data set is not downloaded, or is not a kitchen's.
     """
     source = f"minari:{dataset_id}"
-    require_kitchen(env, source)
+    kitchen = require_kitchen(env, source)
     for record in _load(dataset_id).iterate_episodes():
         name = f"{dataset_id}[{record.id}]"
         observations = record.observations
@@ -44,7 +44,7 @@ def read(dataset_id: str, env: ImitationEnv) -> Iterator[ImportedEpisode]:
         if not (np.isfinite(columns).all() and np.isfinite(actions).all()):
             raise UserError(f"{source}: episode {record.id}: values that are not finite")
         states = np.concatenate([columns[:, _POSITIONS], columns[:, _VELOCITIES]], axis=1)
-        yield from_kitchen_states(name, states, actions, env, {"source": source})
+        yield from_kitchen_states(name, states, actions, kitchen, {"source": source})
 
 
 def _load(dataset_id: str) -> Any:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ailft_bench.demos.episode import Episode, build_episode
 from ailft_bench.envs.base import ImitationEnv
 from ailft_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from ailft_bench.envs.kitchen import KitchenEnv
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,8 @@ class ImportedEpisode:
         return replace(self, episode=None)
 
 
-def require_kitchen(env: ImitationEnv, source: str) -> None:
-    """Refuse other environments: the meaning of recorded numbers is known for the kitchen alone.
+def require_kitchen(env: ImitationEnv, source: str) -> KitchenEnv:
+    """Return ``env``, or refuse it: the meaning of recorded numbers is known for the kitchen alone.
 
     Raises:
         UserError: ``env`` is not the kitchen.
@@ -36,10 +39,11 @@ def require_kitchen(env: ImitationEnv, source: str) -> None:
 
     if not isinstance(env, KitchenEnv):
         raise UserError(f"{source}: recorded states can be imported for ailft/Kitchen-v0 only")
+    return env
 
 
 def from_kitchen_states(
-    name: str, states: np.ndarray, actions: np.ndarray, env: ImitationEnv, provenance: dict[str, Any]
+    name: str, states: np.ndarray, actions: np.ndarray, env: KitchenEnv, provenance: dict[str, Any]
 ) -> ImportedEpisode:
     """Draw the states (T+1, 59: qpos 30, qvel 29) and count their tasks; ``actions`` (T, 9) stay as recorded.
 
