@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from ailft_bench.cells import fraction_done, planned_work
 from ailft_bench.errors import UserError
@@ -66,7 +67,7 @@ def show_endings(out: Console, specs: Sequence[RunSpec], results: Path, endings:
         style = STYLES[ending.state]
         score = _last_score(RunDirectory(path))
         reason = ending.reason.splitlines()[0] if ending.reason else ""
-        table.add_row(cell_name(spec), spec.run_id[:8], f"[{style}]{ending.state}[/]", score, reason)
+        table.add_row(cell_name(spec), spec.run_id[:8], f"[{style}]{ending.state}[/]", score, Text(reason))
     out.print(table)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from ailft_bench import pretraining
@@ -40,20 +40,21 @@ class Estimate:
 
 
 def estimate(specs: Sequence[RunSpec], results: Path) -> Estimate:
-    """Estimate ``specs``, from finished runs of the same suite and scale if any.
+    """Estimate ``specs``: what they are planned to do, at the pace of finished runs of the suite and scale if any.
 
     ``work_s`` is for one worker after another; a pretraining that several cells can share counts once.
     """
-    measured: dict[str, list[float]] = {}
+    measured: dict[str, list[tuple[float, float]]] = {}
     for suite, scale in {(spec.suite, spec.scale) for spec in specs}:
         for run in map(found_run, runs(results, suite, scale)):
             if run.spec is not None and (seconds := run.directory.wall_time_s) is not None:
-                measured.setdefault(run.spec.method, []).append(seconds)
+                measured.setdefault(run.spec.method, []).append((seconds, _built_in_seconds(run.spec)))
+    everything = list(chain.from_iterable(measured.values()))
     total, pretrained_bytes = 0.0, 0
     begun = set()
     for spec in specs:
-        known = measured.get(spec.method)
-        seconds = mean(known) if known else _built_in_seconds(spec)
+        # Of the same method if possible; of others what this machine is like.
+        seconds = _built_in_seconds(spec) * _pace(measured.get(spec.method, everything))
         if beginning := pretraining.science(spec):
             key = json.dumps(beginning, sort_keys=True)
             if key in begun:
@@ -62,11 +63,16 @@ def estimate(specs: Sequence[RunSpec], results: Path) -> Estimate:
                 begun.add(key)
                 pretrained_bytes += _checkpoint_bytes(spec.agent)
         total += seconds
-    found = sum(map(len, measured.values()))
-    basis = f"measured in {found} finished runs" if found else "rough: one core, nothing measured here yet"
+    count = f"{len(everything)} finished run{'s' if len(everything) > 1 else ''}"
+    basis = f"at the pace of {count}" if everything else "rough: one core, nothing measured here yet"
     kept = sum(_checkpoint_bytes(spec.agent) for spec in specs) + pretrained_bytes
     working = max((_replay_bytes(spec) + _checkpoint_bytes(spec.agent) for spec in specs), default=0)
     return Estimate(total, kept, working, basis)
+
+
+def _pace(measured: Sequence[tuple[float, float]]) -> float:
+    """Return how many times as long as the built-in estimate runs (seconds, estimate) took; 1 if there are none."""
+    return sum(seconds for seconds, _ in measured) / sum(expected for _, expected in measured) if measured else 1.0
 
 
 def _built_in_seconds(spec: RunSpec) -> float:

@@ -51,7 +51,8 @@ def find(results: Path, wanted: str) -> RunDirectory:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        raise UserError(f"{wanted}: {len(matches)} runs begin like this; allowed: {', '.join(sorted(all_runs))}")
+        begun = sorted(run.path.name.rpartition("-")[2] for run in matches)
+        raise UserError(f"{wanted}: {len(matches)} runs begin like this: {', '.join(begun)}")
     raise UserError(f"{wanted}: no run directory, and no run of {results} has this id; {nearest(wanted, all_runs)}")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ailft_bench import display, durable, provenance
+from ailft_bench import display, durable, provenance, suite_file
 from ailft_bench.demos.collection import provide
 from ailft_bench.envs.gl import configure_gl
 from ailft_bench.errors import UserError, nearest
@@ -56,8 +56,11 @@ def plan(specs: Sequence[RunSpec], results: Path, queued: Mapping[Path, Job]) ->
     return states
 
 
-def announce(out: Console, suite: Suite, scale: str) -> None:
-    """Print the scale first: no number of a smaller one may be taken for the published setting."""
+def announce(out: Console, suite: Suite, scale: str, assignments: Sequence[str] = ()) -> None:
+    """Print the scale first: no number of a smaller one may be taken for the published setting.
+
+    ``assignments`` of ``--set`` that do not reach an algorithm are named too.
+    """
     size = suite.scales[scale]
     notes = {"paper": "the published setting", "smoke": "proves the plumbing, never a result"}
     note = notes.get(scale, "smaller than the published setting") if "paper" in suite.scales else ""
@@ -67,6 +70,8 @@ def announce(out: Console, suite: Suite, scale: str) -> None:
     )
     if suite.description:
         out.print(suite.description, markup=False)
+    for note in suite_file.kept_settings(suite, scale, assignments):
+        out.print(note, markup=False)
 
 
 def dry_run(out: Console, suite: Suite, specs: Sequence[RunSpec], results: Path, executor: Executor) -> None:
@@ -130,7 +135,14 @@ def work(
         path = spec.directory(results)
         state = states[path]
         if state not in _TAKEN:
-            cells[RunDirectory.create(results, spec.model_copy(update=stamp)).path] = spec
+            try:
+                RunDirectory.create(results, spec.model_copy(update=stamp))
+            except durable.StorageError:
+                raise
+            except UserError as error:  # what stands in its place stops no other cell
+                endings[path] = Ending("failed", f"{error}; move its folder away to run it again")
+            else:
+                cells[path] = spec
         elif path in queued and executor.adopts_jobs:
             cells[path] = spec
         elif state != "done":

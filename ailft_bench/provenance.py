@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import shlex
 import socket
 import subprocess
@@ -43,9 +44,14 @@ def versions() -> dict[str, str | None]:
 
 
 def command() -> str:
-    """Return this process's command line as one can type it again."""
+    """Return this process's command line as one can type it again, but for passwords."""
     name = Path(sys.argv[0]).name
-    return shlex.join(["ailft-bench" if name == "__main__.py" else name, *sys.argv[1:]])
+    return shlex.join(["ailft-bench" if name == "__main__.py" else name, *map(masked, sys.argv[1:])])
+
+
+def masked(text: str) -> str:
+    """Return ``text`` without the password of a data base's URL (``://user:password@host``)."""
+    return re.sub(r"(://[^:/@\s]*):\S*@", r"\1@", text)
 
 
 @cache

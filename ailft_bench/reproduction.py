@@ -94,11 +94,15 @@ class _Typed(NamedTuple):
     suite: str
     options: tuple[str, ...]
     changes: tuple[str, ...]
+    #: The whole command, of runs that a study made: it alone knows which.
+    study: str = ""
 
     @classmethod
     def of(cls, spec: RunSpec) -> _Typed:
         words = [word for word in shlex.split(str(spec.provenance.get("command", ""))) if word]
         suite, options, changes = spec.suite, [], []
+        if words[1:2] == ["tune"]:
+            return cls(suite, (), (), study=shlex.join(words))
         for before, word in pairwise(["", *words]):
             flag, equals, value = word.partition("=")
             if before == "--set" or (flag == "--set" and equals):
@@ -113,11 +117,15 @@ class _Typed(NamedTuple):
 
 def _runs(specs: Iterable[RunSpec], suite: str, in_suite: Collection[Cell]) -> list[str]:
     seeds: dict[tuple[str, str, tuple[str, ...]], dict[str, set[int]]] = {}
+    studies: dict[str, None] = {}
     for spec in specs:
         typed = _Typed.of(spec)
+        if typed.study:
+            studies[typed.study] = None
+            continue
         name = suite if _cell(spec) in in_suite else shlex.quote(typed.suite)
         seeds.setdefault((name, spec.scale, typed.options), {}).setdefault(spec.algorithm, set()).add(spec.seed)
-    lines = []
+    lines = list(studies)
     for (name, scale, options), seeds_of in seeds.items():
         together: dict[str, list[str]] = {}
         for algorithm, numbers in seeds_of.items():

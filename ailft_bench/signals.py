@@ -13,13 +13,17 @@ STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIG
 
 @contextmanager
 def noted() -> Iterator[list[int]]:
-    """Collect the stop signals that arrive during the block; the handlers before are back after it."""
+    """Collect the stop signals that arrive during the block; the handlers before are back after it.
+
+    Under ``nohup`` a terminal that goes away goes on being ignored.
+    """
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
 
-    previous = {number: signal.signal(number, note) for number in STOP}
+    heard = [number for number in STOP if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, note) for number in heard}
     try:
         yield received
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -48,20 +49,26 @@ def collect(results: Path, suite: str | None = None, scale: str | None = None) -
     jobs = _jobs(results)
     found = [_status(run, jobs.get(run.path)) for run in runs(results, suite or "*", scale or "*")]
     if not found:
-        suites = {path.parents[2].name for path in results.glob("*/*/*/seed-*")}
-        wanted = f" of suite {suite}" if suite else ""
-        hint = nearest(suite, suites) if suite and suites else "start one with: ailft-bench run SUITE"
+        present = {path.parents[1] for path in results.glob("*/*/*/seed-*")}
+        suites = {path.parent.name for path in present}
+        scales = {path.name for path in present if path.parent.name == suite}
+        wanted = (f" of suite {suite}" if suite else "") + (f" at scale {scale}" if scale else "")
+        if scale and scales:
+            hint = nearest(scale, scales)
+        else:
+            hint = nearest(suite, suites) if suite and suites else "start one with: ailft-bench run SUITE"
         raise UserError(f"{results}: no runs{wanted}; {hint}")
     return found
 
 
 def missing(suite: Suite, scales: Iterable[str], found: Sequence[CellStatus], given: str) -> list[CellStatus]:
     """Return a row for each cell of ``suite`` (given as ``given``) that has no directory yet."""
-    present = {(cell.scale, cell.label, cell.run_id) for cell in found}
+    # The beginning of the id is in the folder's name, which is all that is known of a damaged one.
+    present = {(cell.scale, cell.label, cell.run_id[:8]) for cell in found}
     rows = []
     for scale in scales:
         for spec in expand(suite, scale):
-            if (scale, spec.label, spec.run_id) not in present:
+            if (scale, spec.label, spec.run_id[:8]) not in present:
                 rows.append(_absent(spec, f"ailft-bench run {given} --scale {scale}"))
     return rows
 
@@ -139,7 +146,7 @@ def command(spec: RunSpec) -> str:
     """Return the command that started the run: it knows the ``--set`` values that make its identity."""
     command = str(spec.provenance.get("command", f"ailft-bench run {spec.suite} --scale {spec.scale}"))
     directory = spec.provenance.get("directory", os.getcwd())
-    return command if directory == os.getcwd() else f"cd {directory} && {command}"
+    return command if directory == os.getcwd() else f"cd {shlex.quote(directory)} && {command}"
 
 
 def _absent(spec: RunSpec, command: str) -> CellStatus:

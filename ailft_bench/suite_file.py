@@ -16,7 +16,7 @@ from ailft_bench.envs.base import ImitationEnv
 from ailft_bench.errors import UserError, nearest
 from ailft_bench.suite import Demonstrations, Environment, Evaluation, Settings, Suite
 from ailft_bench.tuning import space
-from ailft_bench.yaml_file import Key, YamlFile
+from ailft_bench.yaml_file import Key, YamlFile, parse_value
 from algorithms.config import PRESETS, AgentConfig, SettingError
 from algorithms.methods import METHODS
 
@@ -44,6 +44,27 @@ def load(suite: str, assignments: Sequence[str] = (), try_environments: bool = F
     _check_settings(file, loaded)
     _check_tuning(file, loaded)
     return loaded
+
+
+def kept_settings(suite: Suite, scale: str, assignments: Sequence[str]) -> list[str]:
+    """Say which algorithms keep a value of their own against ``--set settings.KEY=VALUE``, which is for all.
+
+    Not what makes a method what it is: that VMAIL has no penalty surprises nobody.
+    """
+    notes = []
+    for assignment in assignments:
+        dotted, _, text = assignment.partition("=")
+        section, _, key = dotted.strip().partition(".")
+        if section != "settings":
+            continue
+        for algorithm in suite.algorithms:
+            own = suite.agent(scale, algorithm, "default").as_dict()[key]
+            if own != parse_value(assignment, text) and key not in METHODS[suite.method_of(algorithm)].defining:
+                notes.append(
+                    f"--set {assignment}: {algorithm} keeps its own value of {own}; "
+                    f"--set algorithms.{algorithm}.{key}={text} would change it"
+                )
+    return notes
 
 
 def find(suite: str) -> Path:

@@ -70,7 +70,7 @@ class YamlFile:
         dotted, equals, text = assignment.partition("=")
         key: Key = tuple(dotted.strip().split("."))
         if not equals or "" in key:
-            raise UserError(f"--set {assignment}: expected key=value, for example settings.alpha=3")
+            raise UserError(f"--set {assignment}: expected key=value, for example algorithms.conservative.alpha=3")
         value = parse_value(assignment, text)
         if key[0] not in known:
             raise UserError(f"--set {assignment}: unknown key {key[0]!r}; {nearest(str(key[0]), known)}")

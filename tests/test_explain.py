@@ -73,6 +73,14 @@ def test_run_is_found_by_folder_or_by_the_beginning_of_its_id(run: RunDirectory,
         explain.find(tmp_path, "zzzz")
 
 
+def test_beginning_that_several_ids_have_names_those_alone(tmp_path: Path) -> None:
+    ids = [RunDirectory.create(tmp_path, make_spec(seed=seed)).spec.run_id[:8] for seed in range(40)]
+    first = next(digit for digit in "0123456789abcdef" if sum(name.startswith(digit) for name in ids) > 1)
+    begun = sorted(name for name in ids if name.startswith(first))
+    with pytest.raises(UserError, match=f"{first}: {len(begun)} runs begin like this: {', '.join(begun)}$"):
+        explain.find(tmp_path, first)
+
+
 @pytest.mark.parametrize("trained", ["kitchen", "kitchen_alpha"])
 def test_of_a_run_that_two_suites_have_the_one_with_a_network_is_found(tmp_path: Path, trained: str) -> None:
     one = make_spec(suite="kitchen")

@@ -15,8 +15,9 @@ from specs import SUITE, write_suite
 from ailft_bench import cells, display, launch, status, suite_file
 from ailft_bench.durable import StorageError
 from ailft_bench.errors import UserError
+from ailft_bench.estimate import estimate
 from ailft_bench.executors import Local
-from ailft_bench.pool import Command
+from ailft_bench.pool import Command, Ending
 from ailft_bench.store import RunDirectory, RunSpec, runs
 from ailft_bench.suite import Suite
 
@@ -187,7 +188,32 @@ def test_estimate_learns_from_finished_runs(launcher: Launcher) -> None:
     text = io.StringIO()
     launch.dry_run(Console(file=text, width=200), launcher.suite, specs, launcher.results, Local(1))
     assert "to do: 3 cells" in text.getvalue()
-    assert "measured in 1 finished runs" in text.getvalue()
+    assert "at the pace of 1 finished run)" in text.getvalue()
+
+
+def test_estimate_does_not_take_a_short_run_for_a_long_one(launcher: Launcher) -> None:
+    launcher()
+    short = estimate(launcher.specs, launcher.results).work_s
+    longer = [spec.model_copy(update={"env_steps": 100 * spec.env_steps}) for spec in launcher.specs]
+    assert estimate(longer, launcher.results).work_s > 10 * short
+
+
+def test_cell_whose_folder_is_damaged_fails_and_the_others_run(launcher: Launcher) -> None:
+    damaged = launcher.directory(0).path
+    damaged.mkdir(parents=True)
+    (damaged / "run.json").write_text("{")
+    code, text = launcher()
+    assert code == 1
+    assert "3 of 4 cells done, 1 failed" in text
+    assert f"{damaged / 'run.json'}: not valid JSON" in text.replace("\n", "")
+    assert (damaged / "run.json").read_text() == "{"
+
+
+def test_reason_with_brackets_is_shown_as_it_is(launcher: Launcher) -> None:
+    shown, reason = io.StringIO(), "OSError: [/dev/dri/renderD128] cannot be opened [batch]"
+    endings = {launcher.directory(0).path: Ending("failed", reason)}
+    display.show_endings(Console(file=shown, width=200), launcher.specs, launcher.results, endings)
+    assert reason in shown.getvalue()
 
 
 def test_folder_that_cannot_be_written_is_found_out_before_any_work(tmp_path: Path) -> None:

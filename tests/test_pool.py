@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from specs import make_spec
 
+from ailft_bench import signals
 from ailft_bench.pool import Ending, Pool
 from ailft_bench.store import RunDirectory
 
@@ -209,6 +210,21 @@ def test_children_of_a_worker_do_not_outlive_it(tmp_path: Path) -> None:
     )
     assert Pool(1, python(code)).run([path])[path].state == "done"
     wait_for(lambda: not running(int((path / "pid").read_text())))
+
+
+def test_terminal_that_goes_away_stops_the_pool_but_not_under_nohup(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with signals.noted() as received:
+            signal.raise_signal(signal.SIGHUP)
+        assert received == []
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with signals.noted() as received:
+            signal.raise_signal(signal.SIGHUP)
+        assert received == [signal.SIGHUP]
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_signal_handlers_are_as_before_afterwards(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ailft_bench import provenance
+
 ROOT = Path(__file__).parents[1]
 NOBODY = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org", "-c", "commit.gpgsign=false"]
 
@@ -37,6 +39,13 @@ def code(root):
         env={**os.environ, "PYTHONPATH": str(root)},
     )
     return json.loads(found.stdout)
+
+
+def test_command_is_noted_without_the_password_of_a_data_base(monkeypatch):
+    url = "postgresql+psycopg://me:s3c/r@t@db:5432/optuna"
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/ailft-bench", "tune", "alpha", "--storage", url, "--set", "name=a b"])
+    noted = "ailft-bench tune alpha --storage postgresql+psycopg://me@db:5432/optuna --set 'name=a b'"
+    assert provenance.command() == noted
 
 
 def test_results_and_notes_beside_the_code_do_not_make_a_checkout_dirty(checkout):

@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 import subprocess
@@ -5,8 +6,11 @@ import subprocess
 import pytest
 from synthetic_results import SyntheticRun, evaluation, write_all
 
+from ailft_bench.figures.captions import curve_caption
+from ailft_bench.figures.data import comparisons
 from ailft_bench.report import write_report
 from ailft_bench.results import load_results
+from ailft_bench.store import RunDirectory
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -75,6 +79,23 @@ def test_smoke_runs_are_stamped_and_names_are_escaped(tmp_path):
     text = write_report(loaded, tmp_path / "page.html", results, with_videos=False).read_text()
     assert "SMOKE: plumbing only, not a result" in text
     assert "bad &lt;b&gt;&amp;" in text
+
+
+def test_page_warns_of_lines_that_are_of_two_environments_and_of_code_that_changed_half_way(tmp_path):
+    other = {"id": "ailft/Push-v0", "version": 1, "start_noise": 0.1}
+    runs = [run("conservative", 0, 1.0), run("vmail", 0, 1.0, environment=other, env_steps=300)]
+    results = write_all(tmp_path / "results", runs)
+    directory = RunDirectory(runs[0].spec.directory(results))
+    for version, checkpoint in (("a", None), ("b", "000001-100")):
+        line = {"checkpoint": checkpoint, "provenance": {"source_sha256": version}}
+        with open(directory.path / "attempts.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+    loaded = load_results(results)
+    text = write_report(loaded, tmp_path / "page.html", results, with_videos=False).read_text()
+    assert "not comparable: they differ in env_steps (300 or 400), environment.start_noise (0.1 or its default)" in text
+    (comparison,) = comparisons(loaded)
+    assert "Not comparable: the lines differ in env_steps (300 or 400)," in curve_caption(comparison)
+    assert "made with 2 versions of the code" in text
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")

@@ -64,6 +64,12 @@ def test_what_was_typed_is_typed_again() -> None:
     assert line.endswith(" --set a=1 --set a=2 --precision bfloat16 --compile --set a=3")
 
 
+def test_runs_of_a_study_are_made_again_by_its_command_alone() -> None:
+    command = "ailft-bench tune alpha --suite quickstart --trials 3"
+    studied = [spec.model_copy(update={"variant": "trial-2"}) for spec in made(command=command)]
+    assert commands(studied) == ["git checkout c0ffee", command]
+
+
 def test_runs_of_two_commits_are_made_each_at_its_own_and_no_others_with_them() -> None:
     cells = made(seeds=(0, 2))
     newer = [

@@ -197,6 +197,14 @@ def test_exported_parquet_has_the_columns_of_the_schema(tmp_path):
     assert pyarrow.parquet.read_schema(path).names == SCHEMA.names
 
 
+def test_export_replaces_no_device_and_no_folder(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(UserError, match="is no file, and would be replaced"):
+            write_table(pd.DataFrame({"a": [1]}), place, "csv")
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
 def test_unknown_export_format_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(UserError, match="no export format 'parket'; did you mean 'parquet'"):
         write_table(pd.DataFrame({"a": [1]}), tmp_path / "all.parket")

@@ -77,7 +77,23 @@ def test_cells_that_never_started_are_missing(results: Path) -> None:
     assert {row.command for row in rows} == {"ailft-bench run toy.yaml --scale smoke"}
 
 
+def test_damaged_cell_is_not_missing_as_well(results: Path) -> None:
+    suite = suite_file.load(str(write_suite(results)))
+    for spec in cells.expand(suite, "smoke"):
+        (RunDirectory.create(results, spec).path / "run.json").write_text("{")
+    found = status.collect(results, "toy", "smoke")
+    assert sum(row.state == "damaged" for row in found) == 8
+    assert status.missing(suite, ["smoke"], found, "toy.yaml") == []
+
+
+def test_command_of_another_folder_can_be_pasted(tmp_path: Path) -> None:
+    made_at = {"command": "ailft-bench run toy", "directory": "/home/me/my project"}
+    assert status.command(make_spec(provenance=made_at)) == "cd '/home/me/my project' && ailft-bench run toy"
+
+
 def test_unknown_suite_is_named(results: Path) -> None:
+    with pytest.raises(UserError, match="no runs of suite toy at scale smok; did you mean 'smoke'"):
+        status.collect(results, "toy", "smok")
     with pytest.raises(UserError, match="did you mean 'toy'"):
         status.collect(results, "toi")
     with pytest.raises(UserError, match="start one with"):

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from specs import make_spec
 
+from ailft_bench import provenance
 from ailft_bench.durable import StorageError, write_bytes
 from ailft_bench.errors import UserError
 from ailft_bench.store import RunDirectory, runs
@@ -63,12 +64,38 @@ def test_directory_names_what_the_run_is(tmp_path: Path) -> None:
     assert [run.spec for run in runs(tmp_path, "toy", "cpu")] == []
 
 
-def test_creating_a_run_again_keeps_what_is_there(tmp_path: Path) -> None:
+def test_creating_a_run_again_keeps_what_it_goes_on_from_and_who_began_that(tmp_path: Path) -> None:
     first = RunDirectory.create(tmp_path, make_spec(created="first"))
     first.metrics.append("train", 1, 0, {"return": 1.0}, 0.1)
+    first.save_checkpoint(1, lambda folder: None)
     again = RunDirectory.create(tmp_path, make_spec(created="second"))
     assert again.spec.created == "first"
     assert len(again.metrics.read()) == 1
+
+
+def test_run_that_failed_before_its_first_checkpoint_is_the_work_of_who_starts_it_again(tmp_path: Path) -> None:
+    first = RunDirectory.create(tmp_path, make_spec(created="first", provenance={"commit": "broken"}))
+    first.fail("ValueError: broken")
+    spec = make_spec(created="second", provenance={"commit": "mended"})
+    assert RunDirectory.create(tmp_path, spec).spec == spec
+    with first.lease():  # a worker has it, and may be about to save
+        again = RunDirectory.create(tmp_path, make_spec(created="third"))
+    assert again.spec == spec
+
+
+def test_versions_of_a_run_are_those_since_its_last_beginning(run: RunDirectory, monkeypatch) -> None:
+    def start(version: str) -> None:
+        monkeypatch.setattr(provenance, "collect", lambda: {"source_sha256": version})
+        run.start_attempt()
+
+    with run.lease():
+        start("failed")
+        start("begun")
+        run.save_checkpoint(1, lambda folder: None)
+        start("begun")
+        assert run.attempts.versions() == {"begun"}
+        start("went on")
+        assert run.attempts.versions() == {"begun", "went on"}
 
 
 def test_missing_and_damaged_run_json_are_named(tmp_path: Path, run: RunDirectory) -> None:

@@ -98,6 +98,13 @@ def test_what_is_set_for_an_algorithm_no_scale_changes_back(
     assert (agent.alpha, agent.horizon) == expected
 
 
+def test_what_is_set_for_all_names_the_algorithms_that_keep_their_own(tmp_path: Path) -> None:
+    suite = load(tmp_path, "settings.alpha=3", text=WITH_SCALED_ALGORITHM)
+    (note,) = suite_file.kept_settings(suite, "large", ["settings.alpha=3", "seeds=2"])
+    assert "k1 keeps its own value of 30" in note  # and vmail 0, which is what makes it vmail
+    assert "--set algorithms.k1.alpha=3 would change it" in note
+
+
 @pytest.mark.parametrize("key", ["settings.discount", "algorithms.k1.discount"])
 def test_what_is_set_for_one_scale_stays_there_where_two_share_an_anchor(tmp_path: Path, key: str) -> None:
     suite = load(tmp_path, f"scales.large.{key}=0.5", text=WITH_SCALED_ALGORITHM)

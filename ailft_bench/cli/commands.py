@@ -118,7 +118,7 @@ def run(
     chosen = launch.choose_scale(loaded, scale, where.has_gpu())
     specs = cells.expand(loaded, chosen, parse_names(algorithms), parse_seeds(seeds))
     out = console()
-    launch.announce(out, loaded, chosen)
+    launch.announce(out, loaded, chosen, set_ or [])
     if dry_run:
         launch.dry_run(out, loaded, specs, results, where)
         return

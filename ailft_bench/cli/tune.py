@@ -66,12 +66,12 @@ def tune(
     results: ResultsOption = Path("results"),
 ) -> None:
     """Tune settings with Optuna; choose and report on seeds that tuning has not seen. Called again, it goes on."""
-    from ailft_bench import executors, launch, suite_file
+    from ailft_bench import executors, launch, provenance, suite_file
     from ailft_bench.tuning import objective as objectives
     from ailft_bench.tuning import plan as plans
     from ailft_bench.tuning import summary
     from ailft_bench.tuning.protocol import Protocol, Stopped
-    from ailft_bench.tuning.study import Study, journal_errors, masked
+    from ailft_bench.tuning.study import Study, journal_errors
 
     wanted = objectives.parse(objective, max_cost)
     loaded = suite_file.load(suite, set_ or [], try_environments=True)
@@ -89,10 +89,10 @@ def tune(
         objective=wanted,
         prune=prune,
         name=study,
-        storage=plans.JOURNAL if storage is None else masked(storage),
+        storage=plans.JOURNAL if storage is None else provenance.masked(storage),
     )
     out = console()
-    launch.announce(out, loaded, chosen)
+    launch.announce(out, loaded, chosen, set_ or [])
     summary.show_plan(out, plan)
     memory = loaded.resources.memory_gib
     if dry_run:

@@ -105,7 +105,7 @@ def _interval(comparison: Comparison) -> str:
 
 
 def _missing(comparison: Comparison) -> list[str]:
-    """Return sentences on runs that are not finished, and on those left out."""
+    """Return sentences on runs that are not finished, on those left out, and on what makes lines incomparable."""
     parts = []
     for cell in comparison.cells:
         runs = comparison.runs_of(cell)
@@ -116,6 +116,8 @@ def _missing(comparison: Comparison) -> list[str]:
     if comparison.superseded:
         noun = "run" if comparison.superseded == 1 else "runs"
         sentences.append(f"Left out: {comparison.superseded} {noun} of older configurations.")
+    if comparison.unlike:
+        sentences.append(f"Not comparable: the lines differ in {', '.join(comparison.unlike)}.")
     return sentences
 
 

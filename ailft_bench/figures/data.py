@@ -100,6 +100,25 @@ class Comparison:
         """Return the specification of one of the line's runs, which differ in the seed alone; None: all damaged."""
         return next((self.specs[run_id] for run_id in self.runs_of(cell)["run_id"] if run_id in self.specs), None)
 
+    @cached_property
+    def unlike(self) -> list[str]:
+        """What should be the same for all lines and is not, with its values: ``env_steps (500 or 700)``."""
+        conditions = []
+        for cell in self.cells:
+            if (spec := self.spec_of(cell)) is not None:
+                own = {"evaluation.episodes": spec.evaluation.get("episodes")}
+                if not self.is_offline(cell):
+                    own |= {"env_steps": spec.env_steps, "evaluation.every": spec.evaluation.get("every")}
+                own |= {f"environment.{key}": value for key, value in spec.environment.items()}
+                conditions.append(own | {"demonstrations": str(spec.demonstrations.get("checksum"))[:8]})
+        found = []
+        for name in dict.fromkeys(name for own in conditions for name in own):
+            of_environment = name.startswith("environment.")
+            values = {str(own.get(name, "its default")): None for own in conditions if name in own or of_environment}
+            if len(values) > 1:
+                found.append(f"{name} ({' or '.join(sorted(values))})")
+        return found
+
     def finished(self, cell: Cell) -> set[int]:
         """Return the seeds of one line that are done."""
         runs = self.runs_of(cell)

@@ -17,7 +17,7 @@ from ailft_bench.figures.data import Cell, Comparison, comparisons, final_table,
 from ailft_bench.figures.style import SMOKE_STAMP, cell_colours
 from ailft_bench.report.videos import Video, videos
 from ailft_bench.results import Results
-from ailft_bench.store import RunSpec
+from ailft_bench.store import Attempts, RunSpec
 
 #: Figures by the last part of their names, in the order of the page.
 _FIGURES = {
@@ -126,7 +126,11 @@ def _warnings(comparison: Comparison) -> str:
         parts.append(("note", advice))
     if comparison.superseded:
         parts.append(("note", f"{comparison.superseded} runs of older configurations are left out."))
+    if comparison.unlike:
+        parts.append(("bad", f"The algorithms are not comparable: they differ in {', '.join(comparison.unlike)}."))
     versions = {run.provenance.get("source_sha256") for run in _specs(comparison)} - {None}
+    for directory in filter(None, runs["directory"]):
+        versions |= Attempts(Path(directory) / "attempts.jsonl").versions()
     if len(versions) > 1:
         parts.append(("bad", f"The runs were made with {len(versions)} versions of the code: see Reproduce."))
     return "".join(f'<div class="{kind}">{_text(text)}</div>' for kind, text in parts)

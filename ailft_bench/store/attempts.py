@@ -96,6 +96,13 @@ class Attempts:
             found.append(Attempt(**{**known, "slurm": known["slurm"] or {}}))
         return found
 
+    def versions(self) -> set[str]:
+        """Return the hashes of the sources that the run is made with: one, unless others went on from a checkpoint."""
+        attempts = self.read()
+        anew = max((index for index, attempt in enumerate(attempts) if attempt.checkpoint is None), default=0)
+        hashes = {(attempt.provenance or {}).get("source_sha256") for attempt in attempts[anew:]}
+        return {str(found) for found in hashes if found}
+
     def fruitless(self) -> int:
         """Return how many of the last starts were from one checkpoint: all but the last did not reach the next."""
         attempts = self.read()

@@ -113,6 +113,8 @@ class RunDirectory:
     def create(cls, results: Path, spec: RunSpec) -> RunDirectory:
         """Make the directory of ``spec``, or return it where it is already there.
 
+        A run that is there and has nothing to go on from is begun by who asks now: its provenance is theirs.
+
         Raises:
             StorageError: ``results`` cannot be written.
             UserError: another run stands in its place.
@@ -122,7 +124,10 @@ class RunDirectory:
             run.path.mkdir(parents=True, exist_ok=True)
         durable.write_json(run.path / "run.json", spec.model_dump(by_alias=True), exclusive=True)
         if run.spec.run_id != spec.run_id:
-            raise UserError(f"{run.path}: holds run {run.spec.run_id}, not {spec.run_id}; move it away")
+            raise UserError(f"{run.path}: holds run {run.spec.run_id}, not {spec.run_id}")
+        if run.state in ("failed", "waiting") and run.latest_checkpoint() is None:
+            durable.write_json(run.path / "run.json", spec.model_dump(by_alias=True))
+            run = cls(run.path)  # which reads it anew
         return run
 
     @cached_property

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ailft_bench import durable
+from ailft_bench import durable, provenance
 from ailft_bench.errors import UserError
 from ailft_bench.seeding import branch_seed
 from ailft_bench.tuning import plan as plans
@@ -127,11 +126,6 @@ def journal_errors(path: Path) -> Iterator[None]:
         raise
 
 
-def masked(url: str) -> str:
-    """Return a data base's URL without its password."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1@", url)
-
-
 def _open_storage(home: Path, url: str | None) -> Any:
     import optuna
     from optuna.storages.journal import JournalFileBackend
@@ -145,6 +139,6 @@ def _open_storage(home: Path, url: str | None) -> Any:
     except Exception as error:  # of SQLAlchemy, of a driver that is not there, of the data base
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"--storage {masked(url)}: cannot be opened: {reason}; expected a URL of SQLAlchemy, for example "
+            f"--storage {provenance.masked(url)}: cannot be opened: {reason}; expected a URL of SQLAlchemy, such as "
             "postgresql+psycopg://user:password@host/database, and its driver installed"
         ) from error
