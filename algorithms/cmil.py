@@ -36,6 +36,7 @@ METHOD = Method(
         "pretrain_lr_scale": 1.0,
         "average_decay": 0.0,
         "prefill_noise": 0.0,
+        "exploration_noise": 0.0,
         "adapt_updates": 0,
         "acting": "sample",
         "entropy": 1e-4,

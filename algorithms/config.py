@@ -63,7 +63,7 @@ class AgentConfig:
     disc_units: int = 200
     disc_steps: int = 1
     disc_pairs: int | None = None  # pairs of each kind in a discriminator step; None: all
-    disc_negatives: Literal["model", "replay", "both"] = "model"
+    disc_negatives: Literal["model", "replay", "both"] = "model"  # in the replay are demonstrations too
     disc_regularizer: Literal["gp_input", "gp_param", "noise", "none"] = "gp_input"
     disc_penalty: float = 0.1
     disc_penalty_target: float = 0.0
@@ -84,9 +84,9 @@ class AgentConfig:
     target_every: int = 100
     target_tau: float = 1.0  # 1: hard copy; below 1: Polyak
     data_critic_loss: bool = True
-    bootstrap: bool = True  # False: the actor's returns end at the horizon (VMAIL as published)
+    bootstrap: bool = True  # False: all returns, the critics' targets too, end at the horizon (VMAIL as published)
     discount: float = 0.99
-    lam: float = 0.95
+    lam: float = 0.95  # without bootstrap no mixture: a second discount, and a factor of the actor's loss
 
     # Actor (eq. 6).
     adversarial: bool = True  # False: no discriminator, no critics, no imagination

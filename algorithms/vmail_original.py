@@ -23,7 +23,7 @@ METHOD = Method(
         "data_critic_loss": False,
         "bootstrap": False,
         "lam": 1.0,
-        "horizon": 15,
+        "horizon": 14,  # of 15 imagined steps the last one's reward is not used
         "discount": 0.99,
         "bc_scale": 0.0,
         "model_bc_scale": 0.0,
@@ -49,7 +49,8 @@ METHOD = Method(
         "adapt_updates": 0,
         "exploration_noise": 0.3,
         "actor_frozen_updates": 0,
-        "actor_min_std": 0.1,
+        "actor_min_std": 1e-4,
+        "adam_eps": 1e-7,
     },
     defining=frozenset({"alpha", "critic", "bootstrap", "data_critic_loss"}),
 )

@@ -21,7 +21,7 @@ OURS = (
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("method", ["cmil", "vmail_original"])
 def test_published_methods_take_no_help_of_ours_from_a_preset(method: str, preset: str) -> None:
-    config = METHODS[method].configure(preset, own={})
+    config = METHODS[method].configure(preset, {"exploration_noise": 0.2, "prefill_noise": 0.1}, own={})
     assert {name: getattr(config, name) for name in OURS} == {name: getattr(AgentConfig(), name) for name in OURS}
     assert config.prefill_noise == config.exploration_noise
 
