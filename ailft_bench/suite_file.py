@@ -168,7 +168,10 @@ def _check_environment(file: YamlFile, suite: Suite, try_them: bool) -> None:
     """Check the environment of every scale, so that no bad argument is found out by a worker."""
     made = []
     for scale, size in suite.scales.items():
-        environment = suite.at(scale).environment
+        try:
+            environment = suite.at(scale).environment
+        except ValidationError as error:
+            raise UserError(_explain(file, error.errors()[0], ("scales", scale, "environment"))) from error
         if environment in made:
             continue
         made.append(environment)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from ailft_bench.errors import UserError, nearest
 
@@ -91,6 +91,9 @@ class YamlFile:
     def _index(self, key: Key, node: Node) -> None:
         if isinstance(node, MappingNode):
             for name, value in node.value:
+                if not isinstance(name, ScalarNode):
+                    line = name.start_mark.line + 1
+                    raise UserError(f"{self.path}, line {line}: a key has to be a word, not a list or a mapping")
                 self._lines[(*key, name.value)] = name.start_mark.line + 1
                 self._index((*key, name.value), value)
         elif isinstance(node, SequenceNode):

@@ -130,6 +130,8 @@ def test_what_is_set_for_one_scale_stays_there_where_two_share_an_anchor(tmp_pat
         ("vmail: {}", "vmail: {alpha: 3}", ["line 8", "algorithms.vmail.alpha", "it is what makes vmail"]),
         ("only: [conservative]", "only: [vmial]", ["line 11", "variants.mild.only", "did you mean 'vmail'?"]),
         ("preset: smoke", "preset: smok", ["line 16", "did you mean 'smoke'?"]),
+        ("{start_noise: 0.01}", "{id: 3}", ["line 19", "scales.smoke.environment.id", "valid string", "found 3"]),
+        ("seeds: 2", "[a, b]: 2", ["line 12", "a key has to be a word"]),
         ("image_size: 64", "image_sise: 32", ["line 3", "did you mean 'image_size'?"]),
         ("ailft/Push-v0", "ailft/Psh-v0", ["line 3", "did you mean 'ailft/Push-v0'?"]),
         ("episodes: 2}", "episodes: none}", ["line 4", "demonstrations.episodes", "'none'"]),
