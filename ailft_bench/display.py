@@ -66,8 +66,8 @@ def show_endings(out: Console, specs: Sequence[RunSpec], results: Path, endings:
         ending = endings.get(path, Ending("done"))
         style = STYLES[ending.state]
         score = _last_score(RunDirectory(path))
-        reason = ending.reason.splitlines()[0] if ending.reason else ""
-        table.add_row(cell_name(spec), spec.run_id[:8], f"[{style}]{ending.state}[/]", score, Text(reason))
+        reason = Text(ending.reason.partition("\n")[0], overflow="fold")  # paths are there to be copied
+        table.add_row(cell_name(spec), spec.run_id[:8], f"[{style}]{ending.state}[/]", score, reason)
     out.print(table)
 
 

@@ -24,6 +24,7 @@ _ADVICE = {
     errno.EROFS: "the file system is read-only; choose a folder you can write to with --results",
     errno.EACCES: "permission is missing; choose a folder you can write to with --results",
     errno.EPERM: "permission is missing; choose a folder you can write to with --results",
+    errno.EEXIST: "choose another place",
     errno.ENOTDIR: "a part of this path is a file; choose another folder with --results",
 }
 
@@ -112,6 +113,8 @@ def commit(temporary: Path, path: Path, *, exclusive: bool = False, durable: boo
             # A request that NFS repeats is refused although the first one succeeded.
             if os.stat(temporary).st_nlink < 2:
                 return False
+    elif path.exists() and not path.is_file():
+        raise OSError(errno.EEXIST, "what stands there is no file, and would be replaced")
     else:
         os.replace(temporary, path)
     if durable:

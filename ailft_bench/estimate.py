@@ -13,6 +13,7 @@ from ailft_bench import pretraining
 from ailft_bench.cells import adapting_updates, planned_updates
 from ailft_bench.found_runs import found_run
 from ailft_bench.store import RunSpec, runs
+from algorithms.config import AgentConfig
 
 #: Seconds of an environment step with its picture and action, on one core of a recent processor.
 ENV_STEP_S = {"ailft/Kitchen-v0": 0.012, "ailft/Push-v0": 0.003}
@@ -76,7 +77,7 @@ def _pace(measured: Sequence[tuple[float, float]]) -> float:
 
 
 def _built_in_seconds(spec: RunSpec) -> float:
-    agent = spec.agent
+    agent = {**AgentConfig().as_dict(), **spec.agent}  # a run of an older version may lack some
     evaluations = 1 + (spec.env_steps // spec.evaluation["every"] if agent["online"] else 0)
     acting = _env_step_seconds(spec) * spec.env_steps if agent["online"] else 0.0
     updates, full = planned_updates(spec), 0

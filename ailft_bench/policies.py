@@ -82,7 +82,7 @@ def _newest_state(run: RunDirectory, device: str) -> tuple[int, Path, dict[str, 
             if run.latest_checkpoint() == latest:
                 raise _unreadable(path, error) from error
     if run.state == "done":
-        raise UserError(f"{run.path}: was imported without its networks; move its folder away, and run the suite again")
+        raise UserError(f"{run.path}: has no networks (imported, or deleted); to train it again move its folder away")
     raise UserError(f"{run.path}: has no checkpoint ({run.state}); train it with: ailft-bench run {run.spec.suite}")
 
 

@@ -35,7 +35,8 @@ def script(specs: Collection[RunSpec], suite: Path | None) -> str:
         f'cp {copies} "$kept"',
         *commands(specs, '"$kept/suite.yaml"', held(specs, suite) if suite else (), '"$kept/versions.txt"'),
     ]
-    places = sorted({(spec.suite, spec.scale) for spec in specs})
+    # A study's runs lie in a folder of their own, and it draws them itself.
+    places = sorted({(spec.suite, spec.scale) for spec in specs if not _Typed.of(spec).study})
     return "\n".join([*lines, *(f"ailft-bench plot {name} --scale {scale}" for name, scale in places), ""])
 
 

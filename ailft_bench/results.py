@@ -132,10 +132,8 @@ def write_table(frame: pd.DataFrame, path: Path, format: str | None = None) -> P
     Labels are written as plain strings, so that any reader of these formats takes them.
 
     Raises:
-        UserError: no such format, something else than a file stands at ``path``, or the file system refused.
+        UserError: no such format, or the file system refused.
     """
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path}: is no file, and would be replaced; choose another --out")
     chosen = format or path.suffix.removeprefix(".")
     if chosen not in FORMATS:
         raise UserError(f"{path}: no export format {chosen!r}; {nearest(chosen, FORMATS)}")

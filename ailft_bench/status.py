@@ -51,7 +51,7 @@ def collect(results: Path, suite: str | None = None, scale: str | None = None) -
     if not found:
         present = {path.parents[1] for path in results.glob("*/*/*/seed-*")}
         suites = {path.parent.name for path in present}
-        scales = {path.name for path in present if path.parent.name == suite}
+        scales = {path.name for path in present if suite in (None, path.parent.name)}
         wanted = (f" of suite {suite}" if suite else "") + (f" at scale {scale}" if scale else "")
         if scale and scales:
             hint = nearest(scale, scales)

@@ -51,20 +51,21 @@ def kept_settings(suite: Suite, scale: str, assignments: Sequence[str]) -> list[
 
     Not what makes a method what it is: that VMAIL has no penalty surprises nobody.
     """
-    notes = []
+    wanted: dict[str, Any] = {}
     for assignment in assignments:
         dotted, _, text = assignment.partition("=")
         section, _, key = dotted.strip().partition(".")
-        if section != "settings":
-            continue
-        for algorithm in suite.algorithms:
-            own = suite.agent(scale, algorithm, "default").as_dict()[key]
-            if own != parse_value(assignment, text) and key not in METHODS[suite.method_of(algorithm)].defining:
-                notes.append(
-                    f"--set {assignment}: {algorithm} keeps its own value of {own}; "
-                    f"--set algorithms.{algorithm}.{key}={text} would change it"
-                )
-    return notes
+        if section == "settings":
+            value = parse_value(assignment, text)
+            wanted |= {key: value} if key else value
+    return [
+        f"--set settings.{key}={value}: {algorithm} keeps its own value of {own}; "
+        f"--set algorithms.{algorithm}.{key}={value} would change it"
+        for key, value in wanted.items()
+        for algorithm in suite.algorithms
+        if (own := suite.agent(scale, algorithm, "default").as_dict()[key]) != value
+        and key not in METHODS[suite.method_of(algorithm)].defining
+    ]
 
 
 def find(suite: str) -> Path:

@@ -93,7 +93,7 @@ class YamlFile:
             for name, value in node.value:
                 if not isinstance(name, ScalarNode):
                     line = name.start_mark.line + 1
-                    raise UserError(f"{self.path}, line {line}: a key has to be a word, not a list or a mapping")
+                    raise UserError(f"{self.path}, line {line}: a {name.id} stands as a key; allowed: words")
                 self._lines[(*key, name.value)] = name.start_mark.line + 1
                 self._index((*key, name.value), value)
         elif isinstance(node, SequenceNode):

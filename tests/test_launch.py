@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -198,6 +199,16 @@ def test_estimate_does_not_take_a_short_run_for_a_long_one(launcher: Launcher) -
     assert estimate(longer, launcher.results).work_s > 10 * short
 
 
+def test_estimate_takes_runs_of_an_older_version_that_lacked_a_setting(launcher: Launcher) -> None:
+    launcher()
+    known = estimate(launcher.specs, launcher.results).work_s
+    record = launcher.directory(0).path / "run.json"
+    content = json.loads(record.read_text())
+    del content["agent"]["policy"], content["agent"]["imagination_starts"]
+    record.write_text(json.dumps(content))
+    assert estimate(launcher.specs, launcher.results).work_s == pytest.approx(known, rel=0.1)
+
+
 def test_cell_whose_folder_is_damaged_fails_and_the_others_run(launcher: Launcher) -> None:
     damaged = launcher.directory(0).path
     damaged.mkdir(parents=True)
@@ -205,7 +216,7 @@ def test_cell_whose_folder_is_damaged_fails_and_the_others_run(launcher: Launche
     code, text = launcher()
     assert code == 1
     assert "3 of 4 cells done, 1 failed" in text
-    assert f"{damaged / 'run.json'}: not valid JSON" in text.replace("\n", "")
+    assert f"{damaged / 'run.json'}:notvalidJSON" in "".join(text.split())
     assert (damaged / "run.json").read_text() == "{"
 
 

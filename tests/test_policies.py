@@ -71,7 +71,7 @@ def test_run_without_checkpoint_and_foreign_one_are_named(tmp_path):
         load_policy(bare)
     imported = RunDirectory.create(tmp_path, spec(seed=3))
     imported.finish()
-    with pytest.raises(UserError, match="imported without its networks"):
+    with pytest.raises(UserError, match="has no networks"):
         load_policy(imported)
     bare.save_checkpoint(5, lambda folder: torch.save({"agent": {}}, folder / "state.pt"))
     with pytest.raises(UserError, match="another version"):

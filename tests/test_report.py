@@ -95,7 +95,7 @@ def test_page_warns_of_lines_that_are_of_two_environments_and_of_code_that_chang
     assert "not comparable: they differ in env_steps (300 or 400), environment.start_noise (0.1 or its default)" in text
     (comparison,) = comparisons(loaded)
     assert "Not comparable: the lines differ in env_steps (300 or 400)," in curve_caption(comparison)
-    assert "made with 2 versions of the code" in text
+    assert f"with another version of the code: conservative/{directory.path.name}." in text
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")

@@ -8,6 +8,7 @@ import pyarrow.parquet
 import pytest
 from synthetic_results import SyntheticRun, evaluation, write_all
 
+from ailft_bench.durable import write_bytes
 from ailft_bench.errors import UserError
 from ailft_bench.results import RUN_COLUMNS, SCHEMA, load_results, newest_suite, write_table
 
@@ -200,8 +201,10 @@ def test_exported_parquet_has_the_columns_of_the_schema(tmp_path):
 def test_export_replaces_no_device_and_no_folder(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path / "pipe", tmp_path):
-        with pytest.raises(UserError, match="is no file, and would be replaced"):
+        with pytest.raises(UserError, match="is no file, and would be replaced: choose another place"):
             write_table(pd.DataFrame({"a": [1]}), place, "csv")
+        with pytest.raises(UserError, match="is no file, and would be replaced"):
+            write_bytes(place, b"page")
     assert os.listdir(tmp_path) == ["pipe"]
 
 

@@ -103,6 +103,9 @@ def test_what_is_set_for_all_names_the_algorithms_that_keep_their_own(tmp_path: 
     (note,) = suite_file.kept_settings(suite, "large", ["settings.alpha=3", "seeds=2"])
     assert "k1 keeps its own value of 30" in note  # and vmail 0, which is what makes it vmail
     assert "--set algorithms.k1.alpha=3 would change it" in note
+    whole = ["settings.alpha=4", "settings={alpha: 3, discount: 0.5}"]  # the last one counts
+    suite = load(tmp_path, *whole, text=WITH_SCALED_ALGORITHM)
+    assert suite_file.kept_settings(suite, "large", whole)[0] == note
 
 
 @pytest.mark.parametrize("key", ["settings.discount", "algorithms.k1.discount"])
@@ -131,7 +134,7 @@ def test_what_is_set_for_one_scale_stays_there_where_two_share_an_anchor(tmp_pat
         ("only: [conservative]", "only: [vmial]", ["line 11", "variants.mild.only", "did you mean 'vmail'?"]),
         ("preset: smoke", "preset: smok", ["line 16", "did you mean 'smoke'?"]),
         ("{start_noise: 0.01}", "{id: 3}", ["line 19", "scales.smoke.environment.id", "valid string", "found 3"]),
-        ("seeds: 2", "[a, b]: 2", ["line 12", "a key has to be a word"]),
+        ("seeds: 2", "[a, b]: 2", ["line 12", "a sequence stands as a key"]),
         ("image_size: 64", "image_sise: 32", ["line 3", "did you mean 'image_size'?"]),
         ("ailft/Push-v0", "ailft/Psh-v0", ["line 3", "did you mean 'ailft/Push-v0'?"]),
         ("episodes: 2}", "episodes: none}", ["line 4", "demonstrations.episodes", "'none'"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -224,6 +225,22 @@ def test_setting_that_fails_twice_is_a_failed_trial_and_not_the_end(tmp_path: Pa
     assert "trial 1: failed: 3 of 3 seeds failed: diverged" in text
     assert study.optuna().get_trials()[1].state == optuna.trial.TrialState.FAIL
     assert not outcome.complete
+
+
+def test_damaged_run_stops_the_study_and_condemns_no_setting(tmp_path: Path) -> None:
+    def damaging(spec: RunSpec) -> float:
+        (record,) = tmp_path.rglob(f"seed-{spec.seed}-{spec.run_id[:8]}/run.json")
+        record.write_text("{")
+        raise ValueError("the disk is ill")
+
+    plan = make_plan(tmp_path, trials=1)
+    with pytest.raises(UserError, match=r"run\.json: not valid JSON"):
+        play(tmp_path, plan, Quick(scored=damaging))
+    for record in list(tmp_path.rglob("run.json")):
+        if record.read_text() == "{":
+            shutil.rmtree(record.parent)
+    _, outcome, _ = play(tmp_path, plan)
+    assert [trial.state for trial in outcome.trials] == ["done"]
 
 
 def test_settings_that_do_not_go_together_are_a_failed_trial(tmp_path: Path) -> None:

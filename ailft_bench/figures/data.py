@@ -114,9 +114,9 @@ class Comparison:
         found = []
         for name in dict.fromkeys(name for own in conditions for name in own):
             of_environment = name.startswith("environment.")
-            values = {str(own.get(name, "its default")): None for own in conditions if name in own or of_environment}
-            if len(values) > 1:
-                found.append(f"{name} ({' or '.join(sorted(values))})")
+            values = [own.get(name, "its default") for own in conditions if name in own or of_environment]
+            if any(value != values[0] for value in values):
+                found.append(f"{name} ({' or '.join(sorted(set(map(str, values))))})")
         return found
 
     def finished(self, cell: Cell) -> set[int]:

@@ -17,7 +17,7 @@ from ailft_bench.figures.data import Cell, Comparison, comparisons, final_table,
 from ailft_bench.figures.style import SMOKE_STAMP, cell_colours
 from ailft_bench.report.videos import Video, videos
 from ailft_bench.results import Results
-from ailft_bench.store import Attempts, RunSpec
+from ailft_bench.store import RunDirectory, RunSpec
 
 #: Figures by the last part of their names, in the order of the page.
 _FIGURES = {
@@ -129,10 +129,13 @@ def _warnings(comparison: Comparison) -> str:
     if comparison.unlike:
         parts.append(("bad", f"The algorithms are not comparable: they differ in {', '.join(comparison.unlike)}."))
     versions = {run.provenance.get("source_sha256") for run in _specs(comparison)} - {None}
-    for directory in filter(None, runs["directory"]):
-        versions |= Attempts(Path(directory) / "attempts.jsonl").versions()
     if len(versions) > 1:
         parts.append(("bad", f"The runs were made with {len(versions)} versions of the code: see Reproduce."))
+    found = [RunDirectory(Path(place)) for place in runs["directory"] if place]
+    mixed = [run.path for run in found if len(run.attempts.versions()) > 1]
+    if mixed:
+        names = ", ".join(f"{path.parent.name}/{path.name}" for path in mixed)
+        parts.append(("bad", f"Runs that went on from a checkpoint with another version of the code: {names}."))
     return "".join(f'<div class="{kind}">{_text(text)}</div>' for kind, text in parts)
 
 

@@ -2,7 +2,7 @@
 
 Layout of ``results/<suite>/<scale>/<algorithm>[+<variant>]/seed-<n>-<id8>/``::
 
-    run.json         what the run is: configuration, provenance (``RunSpec``); written once
+    run.json         what the run is: configuration, provenance (``RunSpec``); stays from the first checkpoint on
     attempts.jsonl   one line a start: host, pid, time, SLURM ids, the checkpoint it resumed from
     metrics.jsonl    measurements, append-only
     progress.json    how far the live worker is, for displays only
@@ -113,7 +113,8 @@ class RunDirectory:
     def create(cls, results: Path, spec: RunSpec) -> RunDirectory:
         """Make the directory of ``spec``, or return it where it is already there.
 
-        A run that is there and has nothing to go on from is begun by who asks now: its provenance is theirs.
+        While a run has nothing to go on from, its provenance is that of the last who asked for it (who worked on it
+        is in ``attempts.jsonl``).
 
         Raises:
             StorageError: ``results`` cannot be written.

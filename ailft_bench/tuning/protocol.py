@@ -207,11 +207,15 @@ class Protocol:
 
         Raises:
             Stopped: a signal came, or a job was cancelled.
+            UserError: a run's ``run.json`` is damaged: no failure of its setting's, and mended by hand.
         """
         root = self._study.root(block)
         left = {spec.directory(root): spec for spec in specs}
         failures: dict[Path, list[str]] = {path: [] for path in left}
         while left:
+            for path in left:
+                if (path / "run.json").exists():
+                    _ = RunDirectory(path).spec
             endings = launch.work(self._out, list(left.values()), root, self._executor, self._memory_gib)
             states = {ending.state for ending in endings.values()}
             if "interrupted" in states:

@@ -61,7 +61,9 @@ def show_cost(out: Console, plan: Plan, results: Path, width: int) -> None:
 
 def show_stopped(out: Console) -> None:
     """Say how to go on."""
-    out.print("stopped; the same command goes on: " + provenance.command(), markup=False)
+    command = provenance.command()
+    hidden = "" if command == provenance.command(secrets=True) else " (with the password of its storage)"
+    out.print(f"stopped; the same command goes on{hidden}: {command}", markup=False)
 
 
 def show(out: Console, study: Study, outcome: Outcome) -> None:
