@@ -131,9 +131,11 @@ def test_devices_are_shared_out(tmp_path: Path) -> None:
 
 
 POOL = """
-import sys
+import signal, sys
 from pathlib import Path
 from ailft_bench.pool import Pool
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
 
 def command(path):
     return [sys.executable, "-c", sys.argv[2], str(path)]
