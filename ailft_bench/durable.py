@@ -75,7 +75,7 @@ def write_bytes(path: Path, content: bytes, *, exclusive: bool = False, durable:
     one succeeds. ``durable=False`` spares the fsync, for files whose loss in a power cut costs nothing.
 
     Raises:
-        StorageError: the file system refused.
+        StorageError: the file system refused, or what stands there is no file.
     """
     temporary = temporary_beside(path)
     with storage_errors(path):

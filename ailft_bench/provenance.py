@@ -43,11 +43,10 @@ def versions() -> dict[str, str | None]:
     return {name: _version(name) for name in PACKAGES}
 
 
-def command(secrets: bool = False) -> str:
-    """Return this process's command line as one can type it again, without passwords unless ``secrets``."""
+def command() -> str:
+    """Return this process's command line as one can type it again, but for passwords."""
     name = Path(sys.argv[0]).name
-    words = ["ailft-bench" if name == "__main__.py" else name, *sys.argv[1:]]
-    return shlex.join(words if secrets else map(masked, words))
+    return shlex.join(["ailft-bench" if name == "__main__.py" else name, *map(masked, sys.argv[1:])])
 
 
 def masked(text: str) -> str:

@@ -57,7 +57,7 @@ def kept_settings(suite: Suite, scale: str, assignments: Sequence[str]) -> list[
         section, _, key = dotted.strip().partition(".")
         if section == "settings":
             value = parse_value(assignment, text)
-            wanted |= {key: value} if key else value
+            wanted |= {key: value} if key else value or {}
     return [
         f"--set settings.{key}={value}: {algorithm} keeps its own value of {own}; "
         f"--set algorithms.{algorithm}.{key}={value} would change it"

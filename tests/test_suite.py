@@ -106,6 +106,7 @@ def test_what_is_set_for_all_names_the_algorithms_that_keep_their_own(tmp_path: 
     whole = ["settings.alpha=4", "settings={alpha: 3, discount: 0.5}"]  # the last one counts
     suite = load(tmp_path, *whole, text=WITH_SCALED_ALGORITHM)
     assert suite_file.kept_settings(suite, "large", whole)[0] == note
+    assert suite_file.kept_settings(suite, "large", ["settings="]) == []
 
 
 @pytest.mark.parametrize("key", ["settings.discount", "algorithms.k1.discount"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -61,9 +62,9 @@ def show_cost(out: Console, plan: Plan, results: Path, width: int) -> None:
 
 def show_stopped(out: Console) -> None:
     """Say how to go on."""
-    command = provenance.command()
-    hidden = "" if command == provenance.command(secrets=True) else " (with the password of its storage)"
-    out.print(f"stopped; the same command goes on{hidden}: {command}", markup=False)
+    hidden = any(provenance.masked(word) != word for word in sys.argv)
+    missing = " (with the password of its storage)" if hidden else ""
+    out.print(f"stopped; the same command goes on{missing}: {provenance.command()}", markup=False)
 
 
 def show(out: Console, study: Study, outcome: Outcome) -> None:
