@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
 import optuna
 import pytest
+from rich.console import Console
 from specs import write_suite
 from studies import Quick, make_plan, play, score
 from typer.testing import CliRunner
@@ -14,6 +17,7 @@ from ailft_bench import executors
 from ailft_bench.cli import app
 from ailft_bench.errors import UserError
 from ailft_bench.store import RunSpec
+from ailft_bench.tuning import summary
 from ailft_bench.tuning.study import Study
 
 
@@ -28,6 +32,18 @@ def test_data_base_instead_of_the_journal(tmp_path: Path) -> None:
         Study.open(tmp_path / "results", plan.model_copy(update={"storage": "journal.log"}), None)
     with pytest.raises(UserError, match=r"--storage nonsense://me@here/x: cannot be opened"):
         Study.open(tmp_path / "other", plan, "nonsense://me:secret@here/x")
+
+
+@pytest.mark.parametrize(("storage", "said"), [("sqlite:///x.db", False), ("postgresql://me:secret@db/x", True)])
+def test_stopped_study_says_that_its_command_lacks_the_password(
+    monkeypatch: pytest.MonkeyPatch, storage: str, said: bool
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ailft-bench", "tune", "alpha", "--storage", storage])
+    shown = io.StringIO()
+    summary.show_stopped(Console(file=shown, width=200))
+    assert ("with the password of its storage" in shown.getvalue()) == said
+    assert "secret" not in shown.getvalue()
+    assert "ailft-bench tune alpha --storage" in shown.getvalue()
 
 
 def test_journal_opens_in_optuna_as_its_dashboard_does(tmp_path: Path) -> None:
