@@ -27,7 +27,7 @@ from pathlib import Path
 from ailft_bench import figures, reproduction, tables
 from ailft_bench.durable import storage_errors, temporary_beside, write_bytes
 from ailft_bench.errors import UserError
-from ailft_bench.figures.data import Comparison, comparisons
+from ailft_bench.figures.comparison import Comparison, comparisons
 from ailft_bench.references import read_references, reference_files
 from ailft_bench.results import Results, write_table
 from ailft_bench.store import RunDirectory, RunSpec, runs

@@ -13,7 +13,8 @@ import pandas as pd
 
 from ailft_bench import statistics
 from ailft_bench.figures import summaries
-from ailft_bench.figures.data import Cell, Comparison, final_table, finals, rng_for
+from ailft_bench.figures.comparison import Cell, Comparison
+from ailft_bench.figures.data import final_table, finals, rng_for
 
 SCORE = "tasks_completed"
 MISSING = "\N{EN DASH}"

@@ -1,16 +1,11 @@
-"""Training: the schedule of one run, and what a checkpoint must hold so that start and resume are one.
-
-The schedule is that of the authors' code: full updates on the demonstrations, model and behaviour-cloning
-updates on them, environment steps without learning, model and behaviour-cloning updates on both, then updates every
-few environment steps. A phase with a budget of zero is skipped.
-"""
+"""Training: one run along its schedule, and what a checkpoint must hold so that start and resume are one."""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from pickle import UnpicklingError
 from statistics import fmean
@@ -25,6 +20,7 @@ from ailft_bench.demos.recording import make_env
 from ailft_bench.errors import UserError
 from ailft_bench.evaluation import Stopped
 from ailft_bench.examination import IN_TRAINING, examine
+from ailft_bench.schedule import Counters, Phase, Schedule
 from ailft_bench.score import EpisodeScore
 from ailft_bench.seeding import branch, branch_seed
 from ailft_bench.store import RunDirectory
@@ -34,25 +30,8 @@ from algorithms.learners import build
 from algorithms.precision import Precision
 from algorithms.replay import Batch, Replay
 
-Phase = Literal["pretrain", "clone", "prefill", "adapt", "online", "done"]
-
 _PROGRESS_INTERVAL_S = 2.0
 _UPDATES_PER_ROW = 100  # of a phase without episodes
-
-
-@dataclass
-class Counters:
-    """How far the run is."""
-
-    pretrained: int = 0
-    cloned: int = 0
-    adapted: int = 0
-    online_updates: int = 0
-    env_step: int = 0
-    episode: int = 0
-    ticks: int = 0  # updates outside the online phase and environment steps: the unit of checkpoint_every
-    evaluated_at: int = -1
-    wall_time_s: float = 0.0
 
 
 class Trainer:
@@ -93,7 +72,7 @@ class Trainer:
         self._rng = np.random.default_rng(branch(spec.seed, "replay"))
         generator = torch.Generator(device).manual_seed(branch_seed(spec.seed, "acting"))
         self._policy = self.agent.policy(self.config.acting == "sample", generator)
-        self.counters = Counters()
+        self.counters, self._schedule = Counters(), Schedule(self.config, spec.env_steps)
         self._image: np.ndarray | None = None  # None between episodes
         self._score = EpisodeScore()
         self._averages: dict[str, list[float]] = defaultdict(list)
@@ -112,16 +91,7 @@ class Trainer:
     @property
     def phase(self) -> Phase:
         """What the next tick does."""
-        counters, config = self.counters, self.config
-        if counters.pretrained < config.pretrain_updates:
-            return "pretrain"
-        if counters.cloned < config.bc_pretrain:
-            return "clone"
-        if not config.online or counters.env_step >= self.spec.env_steps:
-            return "done"
-        if counters.env_step < config.prefill_steps:
-            return "prefill"
-        return "adapt" if counters.adapted < config.adapt_updates else "online"
+        return self._schedule.phase(self.counters)
 
     def train(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Train to the end and return True, or until ``should_stop``, save a checkpoint and return False."""
@@ -159,15 +129,14 @@ class Trainer:
         if phase == "pretrain":
             self._learn(adversarial=self.config.adversarial, bc_scale=self.config.bc_scale)
             self.counters.pretrained += 1
-            self._log_pretraining(self.counters.pretrained, self.config.pretrain_updates)
+            self._log_pretraining(phase)
         elif phase in ("clone", "adapt"):
             self._learn(adversarial=False, bc_scale=1.0, lr_scale=self.config.pretrain_lr_scale)
             if phase == "clone":
                 self.counters.cloned += 1
-                self._log_pretraining(self.counters.cloned, self.config.bc_pretrain)
             else:
                 self.counters.adapted += 1
-                self._log_pretraining(self.counters.adapted, self.config.adapt_updates)
+            self._log_pretraining(phase)
             if self.phase != phase:
                 self.agent.settle()  # or the last batches at a high rate would be what all the rest begins with
         else:
@@ -257,7 +226,8 @@ class Trainer:
         rows, length, ends = self.config.batch_size, self.config.row_frames, self.config.prioritize_ends
         return self._replay.sample(rng, rows, rows, length, False, ends)
 
-    def _log_pretraining(self, updates: int, budget: int) -> None:
+    def _log_pretraining(self, phase: Phase) -> None:
+        updates, budget = self._schedule.progress(phase, self.counters)
         if updates % _UPDATES_PER_ROW == 0 or updates == budget:
             self._log("train", self._drain_averages())
 
@@ -289,11 +259,7 @@ class Trainer:
             return
         self._reported = time.monotonic()
         counters, phase = self.counters, self.phase
-        done, target = {
-            "pretrain": (counters.pretrained, self.config.pretrain_updates),
-            "clone": (counters.cloned, self.config.bc_pretrain),
-            "adapt": (counters.adapted, self.config.adapt_updates),
-        }.get(phase, (counters.env_step, self.spec.env_steps))
+        done, target = self._schedule.progress(phase, counters)
         self.run.report_progress(phase, done, target, counters.env_step, self.agent.updates)
 
     def _state(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from matplotlib.testing.compare import compare_images
 from synthetic_results import SyntheticRun, evaluation, write_all
 
 from ailft_bench.figures import estimates, learning, safety, sampled, style
-from ailft_bench.figures.data import comparisons
+from ailft_bench.figures.comparison import comparisons
 from ailft_bench.results import load_results
 
 BASELINES = Path(__file__).parent / "baselines"

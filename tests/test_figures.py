@@ -12,7 +12,8 @@ from synthetic_results import CONSTRAINTS, TASKS, SyntheticRun, evaluation, writ
 from ailft_bench.errors import UserError
 from ailft_bench.figures import plot
 from ailft_bench.figures.captions import curve_caption
-from ailft_bench.figures.data import Cell, comparisons, learning_table
+from ailft_bench.figures.comparison import Cell, comparisons
+from ailft_bench.figures.data import learning_table
 from ailft_bench.figures.learning import learning_curves, legend_handles
 from ailft_bench.figures.style import COLOURS, SMOKE_COLOUR, cell_colours, label_references, line_styles, with_palette
 from ailft_bench.results import load_results

@@ -13,7 +13,7 @@ from synthetic_results import SyntheticRun, evaluation, write_all
 
 from ailft_bench.figures import estimates, is_drawn, load, style, summaries, theory
 from ailft_bench.figures.captions import estimate_caption
-from ailft_bench.figures.data import Cell, comparisons
+from ailft_bench.figures.comparison import Cell, comparisons
 from ailft_bench.results import load_results
 
 CONSERVATIVE, VMAIL = Cell("conservative", "default"), Cell("vmail", "default")

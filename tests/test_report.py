@@ -7,7 +7,7 @@ import pytest
 from synthetic_results import SyntheticRun, evaluation, write_all
 
 from ailft_bench.figures.captions import curve_caption
-from ailft_bench.figures.data import comparisons
+from ailft_bench.figures.comparison import comparisons
 from ailft_bench.report import write_report
 from ailft_bench.results import load_results
 from ailft_bench.store import RunDirectory

@@ -3,7 +3,7 @@ import pytest
 from synthetic_results import SyntheticRun, evaluation, write_all
 
 from ailft_bench import tables
-from ailft_bench.figures.data import comparisons
+from ailft_bench.figures.comparison import comparisons
 from ailft_bench.results import load_results
 
 

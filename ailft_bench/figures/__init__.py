@@ -8,7 +8,7 @@ from pathlib import Path
 from ailft_bench.durable import storage_errors
 from ailft_bench.errors import UserError
 from ailft_bench.figures import estimates, learning, safety, sampled, style, theory
-from ailft_bench.figures.data import comparisons
+from ailft_bench.figures.comparison import comparisons
 from ailft_bench.results import Results, load_results
 
 __all__ = ["is_drawn", "load", "plot"]

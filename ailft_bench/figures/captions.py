@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ailft_bench.cells import first_actor_step
-from ailft_bench.figures.data import Comparison
+from ailft_bench.figures.comparison import Comparison
 from ailft_bench.statistics import FEW_SEEDS
 
 _LINES = (

@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 
 from ailft_bench.figures import style, summaries
 from ailft_bench.figures.captions import estimate_caption
-from ailft_bench.figures.data import Cell, Comparison, finals
+from ailft_bench.figures.comparison import Cell, Comparison
+from ailft_bench.figures.data import finals
 from ailft_bench.figures.learning import STEPS_LABEL, legend_handles
 
 _ROW = 0.17

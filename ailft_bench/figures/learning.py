@@ -14,7 +14,8 @@ from matplotlib.lines import Line2D
 
 from ailft_bench.figures import style
 from ailft_bench.figures.captions import curve_caption
-from ailft_bench.figures.data import Cell, Comparison, finals, learning_table
+from ailft_bench.figures.comparison import Cell, Comparison
+from ailft_bench.figures.data import finals, learning_table
 
 STEPS_LABEL = "environment steps of the agent\n(frames of demonstrations not counted)"
 

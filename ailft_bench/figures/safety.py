@@ -11,7 +11,8 @@ import pandas as pd
 
 from ailft_bench.figures import style
 from ailft_bench.figures.captions import estimate_caption, final_caption, training_caption
-from ailft_bench.figures.data import Comparison, cost_rate_table, cumulative_cost_table, final_table, finals
+from ailft_bench.figures.comparison import Comparison
+from ailft_bench.figures.data import cost_rate_table, cumulative_cost_table, final_table, finals
 from ailft_bench.figures.learning import STEPS_LABEL, draw_curves, legend_handles, reference_values
 
 _BAR = 0.13

@@ -10,7 +10,8 @@ import pandas as pd
 
 from ailft_bench.figures import style
 from ailft_bench.figures.captions import sampled_caption
-from ailft_bench.figures.data import Comparison, final_table, finals
+from ailft_bench.figures.comparison import Comparison
+from ailft_bench.figures.data import final_table, finals
 from ailft_bench.figures.estimates import height, name
 
 #: Sampled metrics that are shown beside those of the mean action, with their titles.

@@ -23,7 +23,7 @@ from PIL.Image import Dither
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from ailft_bench.durable import write_bytes
-from ailft_bench.figures.data import Cell
+from ailft_bench.figures.comparison import Cell
 from ailft_bench.results import write_table
 
 COLUMN_WIDTH = 3.3

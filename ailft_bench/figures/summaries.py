@@ -9,17 +9,8 @@ import numpy as np
 import pandas as pd
 
 from ailft_bench import statistics
-from ailft_bench.figures.data import (
-    MOST_THIN_LINES,
-    Cell,
-    Comparison,
-    Curve,
-    concatenate,
-    curves_of,
-    estimate_table,
-    rng_for,
-    series,
-)
+from ailft_bench.figures.comparison import Cell, Comparison
+from ailft_bench.figures.data import MOST_THIN_LINES, Curve, concatenate, curves_of, estimate_table, rng_for, series
 from ailft_bench.statistics import Floats
 from ailft_bench.store import RunSpec
 

@@ -10,7 +10,8 @@ import pandas as pd
 
 from ailft_bench.figures import style
 from ailft_bench.figures.captions import theory_caption
-from ailft_bench.figures.data import Comparison, concatenate, curve_table
+from ailft_bench.figures.comparison import Comparison
+from ailft_bench.figures.data import concatenate, curve_table
 from ailft_bench.figures.learning import STEPS_LABEL, draw_panels, legend_handles
 from ailft_bench.figures.summaries import calibration_table
 

@@ -13,7 +13,8 @@ import pandas as pd
 
 from ailft_bench import __version__, figures, reproduction, statistics, tables
 from ailft_bench.durable import storage_errors, write_bytes
-from ailft_bench.figures.data import Cell, Comparison, comparisons, final_table, finals
+from ailft_bench.figures.comparison import Cell, Comparison, comparisons
+from ailft_bench.figures.data import final_table, finals
 from ailft_bench.figures.style import SMOKE_STAMP, cell_colours
 from ailft_bench.report.videos import Video, videos
 from ailft_bench.results import Results

@@ -18,7 +18,7 @@ from ailft_bench.demos.collection import provide
 from ailft_bench.durable import read_json, storage_errors, write_json
 from ailft_bench.errors import UserError
 from ailft_bench.evaluation import EvaluatedEpisode
-from ailft_bench.figures.data import Cell, Comparison
+from ailft_bench.figures.comparison import Cell, Comparison
 from ailft_bench.policies import animation, load_policy, worst
 from ailft_bench.store import RunDirectory, RunSpec
 
