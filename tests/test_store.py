@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from specs import make_spec
+from streams import table
 
 from ailft_bench import provenance
 from ailft_bench.durable import StorageError, write_bytes
@@ -173,14 +174,14 @@ def test_result_is_tidy_and_done_comes_with_it(run: RunDirectory) -> None:
     run.finish()
     assert run.state == "done"
     assert run.wall_time_s == 1.5
-    table = run.table()
-    assert table.column_names == [
+    recorded = table(run)
+    assert recorded.column_names == [
         *("suite", "scale", "algorithm", "variant", "run_id", "seed", "phase", "env_step", "episode"),
         *("metric", "value", "wall_time_s"),
     ]
-    assert table.column("metric").to_pylist() == ["return", "critic/loss", "return"]
-    assert table.column("phase").to_pylist() == ["train", "train", "eval"]
-    values = table.column("value").to_pylist()
+    assert recorded.column("metric").to_pylist() == ["return", "critic/loss", "return"]
+    assert recorded.column("phase").to_pylist() == ["train", "train", "eval"]
+    values = recorded.column("value").to_pylist()
     assert values[::2] == [1.0, 2.0]
     assert math.isnan(values[1])
 
@@ -189,7 +190,7 @@ def test_every_row_of_pretraining_is_kept(run: RunDirectory) -> None:
     for updates, loss in ((100, 3.0), (200, 2.0)):
         run.metrics.append("train", 0, 0, {"model/loss": loss, "time/updates": updates}, 0.5)
     run.finish()
-    assert run.table().column("value").to_pylist() == [3.0, 100.0, 2.0, 200.0]
+    assert table(run).column("value").to_pylist() == [3.0, 100.0, 2.0, 200.0]
 
 
 def test_first_valid_result_stays(run: RunDirectory) -> None:
@@ -198,7 +199,7 @@ def test_first_valid_result_stays(run: RunDirectory) -> None:
     (run.path / "done").unlink()
     run.metrics.append("eval", 20, 2, {"return": 2.0}, 0.6)
     run.finish()
-    assert run.table().column("value").to_pylist() == [1.0]
+    assert table(run).column("value").to_pylist() == [1.0]
 
 
 def test_damaged_result_without_done_is_replaced(run: RunDirectory) -> None:
@@ -206,7 +207,7 @@ def test_damaged_result_without_done_is_replaced(run: RunDirectory) -> None:
     (run.path / "result.parquet").write_bytes(b"PAR1 half a file")
     assert run.state == "waiting"
     run.finish()
-    assert run.table().column("value").to_pylist() == [1.0]
+    assert table(run).column("value").to_pylist() == [1.0]
 
 
 def test_failure_is_kept_until_the_next_attempt(run: RunDirectory) -> None:
@@ -276,7 +277,7 @@ def test_worker_killed_at_random_moments_ends_with_the_stream_of_an_undisturbed_
             break
     assert kills > 0
     assert run.state == "done"
-    assert run.table().column("value").to_pylist() == [step * step for step in range(1, 61)]
+    assert table(run).column("value").to_pylist() == [step * step for step in range(1, 61)]
 
 
 def test_full_disk_is_one_message_and_the_older_checkpoint_stays(tmp_path: Path) -> None:
@@ -298,7 +299,7 @@ def test_full_disk_is_one_message_and_the_older_checkpoint_stays(tmp_path: Path)
         run.metrics.append("train", 900, 900, {"return": 1.0}, 0.1)
         assert len(run.metrics.read()) == whole + 1
         run.finish()
-        assert run.table().num_rows == whole + 1
+        assert table(run).num_rows == whole + 1
 
 
 def test_full_disk_behind_torch_save_is_the_same_message(tmp_path: Path) -> None:

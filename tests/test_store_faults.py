@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from specs import make_spec
+from streams import table
 
 from ailft_bench import status
 from ailft_bench.errors import UserError
@@ -102,7 +103,7 @@ def test_death_between_any_two_writes_loses_nothing(tmp_path: Path) -> None:
         run = RunDirectory(path)
         assert run.state == "done"
         run.tidy_up()
-        assert run.table().column("value").to_pylist() == [step * step for step in range(1, 5)]
+        assert table(run).column("value").to_pylist() == [step * step for step in range(1, 5)]
         assert [row["env_step"] for row in run.metrics.read()] == list(range(1, 5))
         assert not [name for name in os.listdir(path) if name.endswith(".tmp")]
         assert len(list((path / "checkpoint").iterdir())) == 1

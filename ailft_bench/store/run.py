@@ -25,7 +25,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -36,9 +36,6 @@ from ailft_bench.store.attempts import Attempts, Failure, Verdict
 from ailft_bench.store.checkpoints import Checkpoints
 from ailft_bench.store.lease import Holder, Lease
 from ailft_bench.store.metrics import MetricsLog, tidy
-
-if TYPE_CHECKING:
-    import pyarrow
 
 SCHEMA_VERSION = 1
 
@@ -225,7 +222,7 @@ class RunDirectory:
         self._lease.check()
         result = self.path / "result.parquet"
         if not _is_valid(result):
-            table = self._table_of_metrics()
+            table = tidy(self.spec.model_dump(), self.metrics.read())
             temporary = durable.temporary_beside(result)
             with storage_errors(result):
                 try:
@@ -261,17 +258,6 @@ class RunDirectory:
         for leftover in (*self.path.glob(".*.tmp"), *self.path.glob("replay/.*.tmp")):
             leftover.unlink(missing_ok=True)
         self._checkpoints.keep_newest()
-
-    def table(self) -> pyarrow.Table:
-        """Return the tidy table of what was measured so far (of a finished run: its result)."""
-        import pyarrow.parquet
-
-        if self.state == "done":
-            return pyarrow.parquet.read_table(self.path / "result.parquet")
-        return self._table_of_metrics()
-
-    def _table_of_metrics(self) -> pyarrow.Table:
-        return tidy(self.spec.model_dump(), self.metrics.read())
 
 
 def _record(kind: type[T], path: Path) -> T | None:
