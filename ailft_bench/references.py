@@ -19,7 +19,7 @@ import numpy as np
 
 from ailft_bench.demos.collection import provide
 from ailft_bench.demos.episode import Episode
-from ailft_bench.demos.experts import EXPERTS, expert_for
+from ailft_bench.demos.experts import expert_for, has_expert
 from ailft_bench.demos.recording import make_env
 from ailft_bench.demos.replay import whole_episode
 from ailft_bench.durable import read_json, write_json
@@ -115,7 +115,7 @@ def measure_references(
     measured: dict[str, list[dict[str, float]]] = {}
     try:
         for name in NAMES:
-            if name == "expert" and env_id not in EXPERTS:
+            if name == "expert" and not has_expert(env_id):
                 continue
             for number in range(TIMES[name] * episodes):
                 start = _policy(name, env_id, env, demonstrations[number % len(demonstrations)], number)
@@ -155,7 +155,7 @@ def _recipe(spec: RunSpec, episodes: int, mujoco: str | None) -> dict[str, Any]:
         "format": 2,
         "environment": spec.environment,
         "demonstrations": spec.demonstrations["checksum"],
-        "expert_version": expert_for(env_id).version if env_id in EXPERTS else None,
+        "expert_version": expert_for(env_id).version if has_expert(env_id) else None,
         "mujoco": mujoco,
         "episodes": {name: times * episodes for name, times in TIMES.items()},
     }

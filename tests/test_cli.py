@@ -92,6 +92,47 @@ def test_dry_run_shows_the_scale_first_and_touches_nothing(tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["toy.yaml"]
 
 
+OWN_MODULES = {
+    "my_log.py": """
+class MyLog:
+    def __init__(self, run): self.file = run / "mine.txt"
+    def start(self, rows): pass
+    def log(self, row): self.file.write_text(str(row["env_step"]))
+    def close(self): pass
+""",
+    "my_env.py": """
+import gymnasium
+from ailft_bench.demos.experts import EXPERTS
+from ailft_bench.envs.push import PushEnv
+class MyPush(PushEnv): pass
+gymnasium.register("MyPush-v0", entry_point="my_env:MyPush")
+EXPERTS["my_env:MyPush-v0"] = EXPERTS["ailft/Push-v0"]
+""",
+}
+
+
+def test_environment_expert_and_live_log_in_the_users_folder_are_found_by_the_installed_command(tmp_path: Path) -> None:
+    suite = SUITE.replace("ailft/Push-v0", "my_env:MyPush-v0").replace("env_steps: 200", "env_steps: 50")
+    write_suite(tmp_path, suite)
+    for name, text in OWN_MODULES.items():
+        (tmp_path / name).write_text(text)
+    # A console script, unlike python -m, has its own folder on the path and not the user's.
+    script = [sys.executable, "-P", "-c", "from ailft_bench.cli import main; main()"]
+    options = ["--scale", "smoke", "--seeds", "1", "--algorithms", "vmail", "--live", "my_log:MyLog"]
+    shorter = ["--set", "settings.prefill_steps=40", "--set", "settings.bc_pretrain=2"]
+    result = subprocess.run(
+        [*script, "run", "toy.yaml", *options, *shorter],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "1 of 1 cells done" in result.stdout
+    assert [path.read_text() for path in tmp_path.glob("results/toy/smoke/vmail/*/mine.txt")] == ["50"]
+
+
 def test_results_folder_comes_from_the_option_or_the_environment(tmp_path: Path) -> None:
     RunDirectory.create(tmp_path / "elsewhere", make_spec()).finish()
     by_option = ailft(tmp_path, "status", "--results", "elsewhere")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -195,5 +196,6 @@ def doctor(results: ResultsOption = Path("results")) -> None:
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. Modules in the current folder are found, as the workers (``python -m``) find them."""
+    sys.path.append(os.getcwd())
     app()

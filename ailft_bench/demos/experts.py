@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from contextlib import suppress
 from typing import ClassVar, Protocol
 
 import numpy as np
 
+from ailft_bench.envs import environment_class
 from ailft_bench.envs.base import ImitationEnv
 from ailft_bench.errors import UserError
 
@@ -24,11 +26,20 @@ class Expert(Protocol):
         """Return the next action, float32 (A,) in [-1, 1]."""
 
 
-#: Environment id -> "module:class", imported when asked for. Add an entry for an environment of your own.
+#: Environment id, as suites spell it -> "module:class", imported when asked for. A module that registers an
+#: environment of its own may add an entry.
 EXPERTS: dict[str, str] = {
     "ailft/Kitchen-v0": "ailft_bench.demos.kitchen_expert:KitchenExpert",
     "ailft/Push-v0": "ailft_bench.demos.push_expert:PushExpert",
 }
+
+
+def has_expert(env_id: str) -> bool:
+    """Return whether an environment has a scripted expert, after its own module had its turn to add one."""
+    if env_id not in EXPERTS:
+        with suppress(LookupError):
+            environment_class(env_id)
+    return env_id in EXPERTS
 
 
 def expert_for(env_id: str) -> type[Expert]:
@@ -37,7 +48,10 @@ def expert_for(env_id: str) -> type[Expert]:
     Raises:
         UserError: the environment has no scripted expert.
     """
-    if env_id not in EXPERTS:
-        raise UserError(f"{env_id}: no scripted expert; environments with one: {', '.join(sorted(EXPERTS))}")
+    if not has_expert(env_id):
+        raise UserError(
+            f"{env_id}: no scripted expert; environments with one: {', '.join(sorted(EXPERTS))}; name a directory of "
+            "demonstrations as their source, or add an expert to ailft_bench.demos.experts.EXPERTS"
+        )
     module, name = EXPERTS[env_id].split(":")
     return getattr(importlib.import_module(module), name)
