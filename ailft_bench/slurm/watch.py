@@ -1,7 +1,8 @@
 """The SLURM executor: submits cells, watches the store and the queue, and submits again what ended without a result.
 
-What became of a cell is read from its run directory, and whether anybody still works on it from squeue; neither
-submitit's view nor the accounting decides anything. Where SLURM does not answer nothing is concluded.
+What became of a cell is read from its run directory, whether anybody still works on it from squeue, and whether it was
+cancelled from squeue or, where that is on, the accounting; submitit's view decides nothing. Where SLURM does not answer
+nothing is concluded.
 """
 
 from __future__ import annotations
