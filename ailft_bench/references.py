@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
@@ -19,7 +20,7 @@ import numpy as np
 
 from ailft_bench.demos.collection import provide
 from ailft_bench.demos.episode import Episode
-from ailft_bench.demos.experts import expert_for, has_expert
+from ailft_bench.demos.experts import EXPERTS, expert_for
 from ailft_bench.demos.recording import make_env
 from ailft_bench.demos.replay import whole_episode
 from ailft_bench.durable import read_json, write_json
@@ -51,18 +52,21 @@ def provide_references(
     Raises:
         UserError: the environment or the demonstrations are not those of ``spec`` any more.
     """
-    recipe = _recipe(spec, episodes, version("mujoco"))
-    path = _path(results_dir, recipe)
-    known = _load(path)
-    if known is not None:
-        return known
     env_id = spec.environment["id"]
+    with suppress(Exception):  # the module of an environment of one's own adds its expert, if it can be imported here
+        environment_class(env_id)
+    recipe = _recipe(spec, episodes, version("mujoco"))
+    found = _find(results_dir, recipe)
+    known = found and _load(found)
+    if known:
+        return known
     if environment_class(env_id).version != spec.environment.get("version"):
         raise UserError(f"{env_id}: changed since run {spec.run_id}; its references can no longer be measured")
     given = {key: value for key, value in spec.demonstrations.items() if key != "checksum"}
     demonstrations = provide(env_id, spec.environment_kwargs, cache=results_dir / "demos", **given)
     if demonstrations.checksum != spec.demonstrations["checksum"]:
         raise UserError(f"{demonstrations.directory}: not the demonstrations of run {spec.run_id} any more")
+    path = _path(results_dir, recipe)
     path.parent.mkdir(parents=True, exist_ok=True)  # before minutes are spent on what could not be kept
     measured = measure_references(env_id, spec.environment_kwargs, demonstrations.episodes, episodes, on_progress)
     write_json(path, {"recipe": recipe, "episodes": measured})
@@ -88,8 +92,8 @@ def reference_files(results: Results, results_dir: Path, episodes: int = EPISODE
         spec = results.specs[str(row.run_id)]
         # An import brings lines that were measured where its runs were made, perhaps with another mujoco.
         for mujoco in (version("mujoco"), (spec.provenance.get("packages") or {}).get("mujoco")):
-            path = _path(results_dir, _recipe(spec, episodes, mujoco))
-            if path.exists():
+            path = _find(results_dir, _recipe(spec, episodes, mujoco))
+            if path is not None:
                 files.setdefault((str(row.suite), str(row.scale)), path)
     return files
 
@@ -115,7 +119,7 @@ def measure_references(
     measured: dict[str, list[dict[str, float]]] = {}
     try:
         for name in NAMES:
-            if name == "expert" and not has_expert(env_id):
+            if name == "expert" and env_id not in EXPERTS:
                 continue
             for number in range(TIMES[name] * episodes):
                 start = _policy(name, env_id, env, demonstrations[number % len(demonstrations)], number)
@@ -155,7 +159,7 @@ def _recipe(spec: RunSpec, episodes: int, mujoco: str | None) -> dict[str, Any]:
         "format": 2,
         "environment": spec.environment,
         "demonstrations": spec.demonstrations["checksum"],
-        "expert_version": expert_for(env_id).version if has_expert(env_id) else None,
+        "expert_version": expert_for(env_id).version if env_id in EXPERTS else None,
         "mujoco": mujoco,
         "episodes": {name: times * episodes for name, times in TIMES.items()},
     }
@@ -165,6 +169,18 @@ def _recipe(spec: RunSpec, episodes: int, mujoco: str | None) -> dict[str, Any]:
 def _path(results_dir: Path, recipe: dict[str, Any]) -> Path:
     checksum = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
     return results_dir / "references" / f"{checksum}.json"
+
+
+def _find(results_dir: Path, recipe: dict[str, Any]) -> Path | None:
+    """Return the file of a recipe; where its expert is not known here, of the newest with any expert."""
+    path = _path(results_dir, recipe)
+    if path.exists():
+        return path
+    if recipe["expert_version"] is None:
+        for other in sorted(path.parent.glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True):
+            if (read_json(other, strict=False) or {}).get("recipe", {}) | {"expert_version": None} == recipe:
+                return other
+    return None
 
 
 def _load(path: Path) -> Scores | None:

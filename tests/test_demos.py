@@ -190,6 +190,8 @@ def test_listing_shows_sets_and_says_what_is_wrong_with_a_broken_one(tmp_path):
 def test_environment_without_expert_is_refused_with_those_that_have_one():
     with pytest.raises(UserError, match="ailft/Push-v0"):
         expert_for("CartPole-v1")
+    with pytest.raises(UserError, match="cannot import nowhere"):
+        expert_for("nowhere:Mine-v0")
     for env_id in EXPERTS:
         assert expert_for(env_id).version >= 1
 

@@ -7,6 +7,7 @@ import pytest
 from synthetic_results import SyntheticRun, evaluation, write_all
 
 from ailft_bench.demos.collection import demonstrations_checksum, provide
+from ailft_bench.demos.experts import EXPERTS
 from ailft_bench.envs import environment_class
 from ailft_bench.errors import UserError
 from ailft_bench.references import NAMES, load_references, measure_references, provide_references
@@ -70,6 +71,15 @@ def test_references_are_measured_once_kept_and_found_by_results(folder):
     assert load_references(load_results(results), results, episodes=2) == {("kitchen", "cpu"): measured}
     assert load_references(load_results(results), results, episodes=3) == {}
     assert [name.endswith(".json") for name in os.listdir(results / "references")] == [True]
+
+
+def test_references_are_found_where_the_expert_of_their_environment_is_unknown(folder, monkeypatch):
+    results, spec = folder
+    measured = provide_references(spec, results, episodes=2)
+    monkeypatch.delitem(EXPERTS, ENV_ID)
+    assert load_references(load_results(results), results, episodes=2) == {("kitchen", "cpu"): measured}
+    assert provide_references(spec, results, episodes=2, on_progress=pytest.fail) == measured
+    assert load_references(load_results(results), results, episodes=3) == {}
 
 
 def test_environment_that_changed_since_is_refused(folder):

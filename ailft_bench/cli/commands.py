@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -196,6 +197,7 @@ def doctor(results: ResultsOption = Path("results")) -> None:
 
 
 def main() -> None:
-    """Run the command line. Modules in the current folder are found, as the workers (``python -m``) find them."""
-    sys.path.append(os.getcwd())
+    """Run the command line. The user's own modules in the current folder are found too, after installed ones."""
+    with suppress(OSError):  # the folder is gone
+        sys.path.append(os.getcwd())
     app()

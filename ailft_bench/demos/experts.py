@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from contextlib import suppress
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -34,24 +33,22 @@ EXPERTS: dict[str, str] = {
 }
 
 
-def has_expert(env_id: str) -> bool:
-    """Return whether an environment has a scripted expert, after its own module had its turn to add one."""
-    if env_id not in EXPERTS:
-        with suppress(LookupError):
-            environment_class(env_id)
-    return env_id in EXPERTS
-
-
 def expert_for(env_id: str) -> type[Expert]:
-    """Return the expert class of an environment.
+    """Return the expert class of an environment, whose own module has its turn to add one first.
 
     Raises:
-        UserError: the environment has no scripted expert.
+        UserError: there is no such environment, or it has no scripted expert.
     """
-    if not has_expert(env_id):
+    known = f"environments with a scripted expert: {', '.join(sorted(EXPERTS))}"
+    if env_id not in EXPERTS:
+        try:
+            environment_class(env_id)
+        except LookupError as error:
+            raise UserError(f"{error}; {known}") from error
+    if env_id not in EXPERTS:
         raise UserError(
-            f"{env_id}: no scripted expert; environments with one: {', '.join(sorted(EXPERTS))}; name a directory of "
-            "demonstrations as their source, or add an expert to ailft_bench.demos.experts.EXPERTS"
+            f"{env_id}: no scripted expert; {known}; name a directory of demonstrations as their source, or add an "
+            "expert to ailft_bench.demos.experts.EXPERTS"
         )
     module, name = EXPERTS[env_id].split(":")
     return getattr(importlib.import_module(module), name)

@@ -1,4 +1,4 @@
-"""Rollouts for the report: the expert, the median run of each algorithm, and the worst episode of all.
+"""Rollouts for the report: the expert, the median run of each algorithm, and the worst episode of all that these play.
 
 Kept beside the results, under what they depend on, so that a second report is quick.
 """
