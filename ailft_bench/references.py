@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
@@ -52,20 +51,18 @@ def provide_references(
     Raises:
         UserError: the environment or the demonstrations are not those of ``spec`` any more.
     """
-    env_id = spec.environment["id"]
-    with suppress(Exception):  # the module of an environment of one's own adds its expert, if it can be imported here
-        environment_class(env_id)
-    recipe = _recipe(spec, episodes, version("mujoco"))
-    found = _find(results_dir, recipe)
-    known = found and _load(found)
-    if known:
+    found = _find(results_dir, _recipe(spec, episodes, version("mujoco")))
+    known = None if found is None else _load(found)
+    if known is not None:
         return known
+    env_id = spec.environment["id"]
     if environment_class(env_id).version != spec.environment.get("version"):
         raise UserError(f"{env_id}: changed since run {spec.run_id}; its references can no longer be measured")
     given = {key: value for key, value in spec.demonstrations.items() if key != "checksum"}
     demonstrations = provide(env_id, spec.environment_kwargs, cache=results_dir / "demos", **given)
     if demonstrations.checksum != spec.demonstrations["checksum"]:
         raise UserError(f"{demonstrations.directory}: not the demonstrations of run {spec.run_id} any more")
+    recipe = _recipe(spec, episodes, version("mujoco"))  # the environment's own module may have added an expert
     path = _path(results_dir, recipe)
     path.parent.mkdir(parents=True, exist_ok=True)  # before minutes are spent on what could not be kept
     measured = measure_references(env_id, spec.environment_kwargs, demonstrations.episodes, episodes, on_progress)

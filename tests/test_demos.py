@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 from PIL import Image
@@ -192,6 +193,9 @@ def test_environment_without_expert_is_refused_with_those_that_have_one():
         expert_for("CartPole-v1")
     with pytest.raises(UserError, match="cannot import nowhere"):
         expert_for("nowhere:Mine-v0")
+    gymnasium.register("Absent-v0", entry_point="nowhere:Mine")
+    with pytest.raises(UserError, match="Absent-v0: cannot import nowhere:Mine"):
+        expert_for("Absent-v0")
     for env_id in EXPERTS:
         assert expert_for(env_id).version >= 1
 

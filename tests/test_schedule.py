@@ -1,13 +1,12 @@
 """The schedule of a run: phases in order, each exactly as long as its budget."""
 
-from dataclasses import replace
 from itertools import groupby
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ailft_bench.schedule import Counters, Schedule
-from algorithms.config import PRESETS, AgentConfig
+from algorithms.config import AgentConfig
 
 ORDER = ["pretrain", "clone", "prefill", "adapt", "online", "done"]
 BUDGETS = st.integers(0, 6)
@@ -27,14 +26,8 @@ def walk(schedule: Schedule) -> list[tuple[str, tuple[int, int]]]:
 
 
 def settings(pretrain: int, clone: int, prefill: int, adapt: int, online: bool = True) -> AgentConfig:
-    config = AgentConfig.from_settings(PRESETS["cpu"])
-    return replace(
-        config,
-        pretrain_updates=pretrain,
-        bc_pretrain=clone,
-        prefill_steps=prefill,
-        adapt_updates=adapt,
-        online=online,
+    return AgentConfig(
+        pretrain_updates=pretrain, bc_pretrain=clone, prefill_steps=prefill, adapt_updates=adapt, online=online
     )
 
 

@@ -90,7 +90,10 @@ def environment_class(env_id: str) -> type[ImitationEnv]:
     entry_point: Any = gymnasium.registry[name].entry_point
     if isinstance(entry_point, str):
         path, _, attribute = entry_point.partition(":")
-        entry_point = getattr(importlib.import_module(path), attribute)
+        try:
+            entry_point = getattr(importlib.import_module(path), attribute)
+        except (ImportError, AttributeError) as error:
+            raise LookupError(f"{env_id}: cannot import {entry_point}: {error}") from error
     if not (isinstance(entry_point, type) and issubclass(entry_point, ImitationEnv)):
         raise LookupError(f"{env_id}: not an ImitationEnv (see ailft_bench/envs/base.py)")
     return entry_point
