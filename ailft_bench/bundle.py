@@ -37,14 +37,6 @@ from ailft_bench.store import RunDirectory, RunSpec, runs
 _KEPT = ("run.json", "attempts.jsonl", "metrics.jsonl", "failed.json", "result.parquet", "done")
 _COMPRESSED = "metrics.jsonl"
 _WITH_PROVENANCE = {"run.json", "attempts.jsonl", "failed.json"}
-_TABLES = {
-    "comparison": tables.against_baseline,
-    "control": tables.against_control,
-    "tasks": tables.tasks,
-    "actions": tables.actions,
-    "safety": tables.safety,
-    "runs": tables.runs,
-}
 
 
 def write_bundle(results: Results, results_dir: Path, out: Path, suite_file: Path | None = None) -> Path:
@@ -139,13 +131,10 @@ def import_bundle(bundle: Path, results_dir: Path) -> Imported:
 
 
 def _write_tables(comparison: Comparison, references: Mapping[str, Mapping[str, float]], folder: Path) -> None:
-    built = {"headline": tables.headline(comparison, references)}
-    built |= {name: build(comparison) for name, build in _TABLES.items()}
-    for name, table in built.items():
-        if not table.empty:
-            stem = f"{comparison.suite}-{comparison.scale}-{name}"
-            write_bytes(folder / f"{stem}.md", tables.to_markdown(table).encode())
-            write_bytes(folder / f"{stem}.tex", tables.to_latex(table).encode())
+    for name, table in tables.of(comparison, references).items():
+        stem = f"{comparison.suite}-{comparison.scale}-{name}"
+        write_bytes(folder / f"{stem}.md", tables.to_markdown(table).encode())
+        write_bytes(folder / f"{stem}.tex", tables.to_latex(table).encode())
 
 
 def _pack(source: Path, target: Path, places: Mapping[str, str]) -> None:

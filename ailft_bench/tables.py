@@ -20,6 +20,20 @@ SCORE = "tasks_completed"
 MISSING = "\N{EN DASH}"
 
 
+def of(comparison: Comparison, references: Mapping[str, Mapping[str, float]]) -> dict[str, pd.DataFrame]:
+    """Return every table that has rows, by the name that its file has in a bundle."""
+    built = {
+        "headline": headline(comparison, references),
+        "comparison": against_baseline(comparison),
+        "control": against_control(comparison),
+        "tasks": tasks(comparison),
+        "actions": actions(comparison),
+        "safety": safety(comparison),
+        "runs": runs(comparison),
+    }
+    return {name: table for name, table in built.items() if not table.empty}
+
+
 def headline(comparison: Comparison, references: Mapping[str, Mapping[str, float]] | None = None) -> pd.DataFrame:
     """Return, for each algorithm, how well, how fast, how steadily and how safely it learned, with intervals.
 
