@@ -31,7 +31,7 @@ AFTERWARDS = frozenset(
         *("disc_noise", "disc_action_scale", "horizon", "imagination_starts", "discount", "lam", "discount_weights"),
         *("bootstrap", "data_critic_loss", "target_reduce", "target_every", "target_tau"),
         *("prefill_steps", "online", "train_every", "updates_per_train", "adapt_updates", "actor_frozen_updates"),
-        *("acting", "prefill_noise", "exploration_noise"),
+        *("acting", "prefill_noise", "exploration_noise", "rescale_moments"),
     )
 )
 

@@ -144,7 +144,10 @@ class Trainer:
             self._interact()
             if phase == "online" and self.counters.env_step % self.config.train_every == 0:
                 for _ in range(self.config.updates_per_train):
-                    frozen = self.counters.online_updates < self.config.actor_frozen_updates
+                    waiting = self.config.actor_frozen_updates - self.counters.online_updates
+                    frozen = waiting > 0
+                    if waiting == 0 and self.config.rescale_moments and self.counters.cloned + self.counters.adapted:
+                        self.agent.rescale_moments("actor", self.config.bc_scale)
                     self._learn(self.config.adversarial, self.config.bc_scale, train_actor=not frozen)
                     self.counters.online_updates += 1
         self.counters.ticks += 1

@@ -115,6 +115,7 @@ class AgentConfig:
     adam_eps: float = 1e-5
     weight_decay: float = 1e-6
     grad_clip: float = 100.0
+    rescale_moments: bool = False  # ours: the actor's Adam follows its loss from weight 1 to bc_scale when going online
     average_decay: float = (
         0.0  # ours: an exponential average over updates acts, and learning goes on from it after cloning and adapting
     )

@@ -83,6 +83,19 @@ class Learner(ABC):
         for name, average in self._averages.items():
             self._modules[name].load_state_dict(average.state_dict())
 
+    def rescale_moments(self, name: str, factor: float) -> None:
+        """Prepare a module's optimiser for gradients that will be ``factor`` times what they were; 0: begin anew.
+
+        Adam divides a step by the size of past gradients, and forgets half of them in 700 updates: after a loss has
+        become ten times smaller, a module moves at a tenth of its rate, and only slowly faster.
+        """
+        optimizer = self._optimizers[name]
+        if factor == 0:
+            optimizer.state.clear()
+        for moments in optimizer.state.values():
+            moments["exp_avg"].mul_(factor)
+            moments["exp_avg_sq"].mul_(factor**2)
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything the next update depends on, random generator included."""
         return {

@@ -364,6 +364,39 @@ def test_average_acts_and_follows_what_learns_without_changing_it() -> None:
     assert (LatentPolicy(agent, False, torch.Generator().manual_seed(0)).act(image) == first).all()
 
 
+def cloned(seed: int = 0, **changes: object) -> Agent:
+    """Return an agent after a few updates by cloning alone, at weight 1."""
+    settings = config(average_decay=0.0, **changes)
+    agent = Agent(settings, 64, ACTIONS, seed)
+    for update in range(1, 6):
+        agent.clone(batch(settings, update), None, 1.0)
+    return agent
+
+
+@pytest.mark.parametrize("weight", [0.03, 0.1, 1.0, 10.0])
+def test_actor_that_clones_on_at_another_weight_moves_as_far_once_its_moments_are_rescaled(weight: float) -> None:
+    """The size of Adam's step does not depend on that of the loss, if its memory has the same size."""
+    as_before, lighter = cloned(adam_eps=1e-12, grad_clip=1e9), cloned(adam_eps=1e-12, grad_clip=1e9)
+    start = as_before.actor.layers[0].weight.clone()
+    lighter.rescale_moments("actor", weight)
+    for update in range(6, 9):
+        as_before.clone(batch(as_before.config, update), None, 1.0)
+        lighter.clone(batch(lighter.config, update), None, weight)
+    assert not torch.equal(start, as_before.actor.layers[0].weight)
+    torch.testing.assert_close(lighter.actor.layers[0].weight, as_before.actor.layers[0].weight, rtol=0, atol=1e-5)
+
+
+def test_moments_scaled_by_nothing_are_those_of_a_fresh_optimiser() -> None:
+    agent = cloned()
+    agent.rescale_moments("actor", 0.0)
+    assert not agent.state_dict()["optimizers"]["actor"]["state"]
+    before = agent.actor.layers[0].weight.clone()
+    agent.clone(batch(agent.config), None, 1.0)
+    # Adam's first step is as long as the rate wherever there is a gradient.
+    moved = (agent.actor.layers[0].weight - before).abs().max().item()
+    assert moved == pytest.approx(agent.config.actor_lr, rel=0.05)
+
+
 def test_data_reward_is_read_without_instance_noise() -> None:
     settings = config(disc_regularizer="noise")
     agent = Agent(settings, 64, ACTIONS, seed=0)

@@ -205,6 +205,29 @@ def test_phases_follow_each_other_with_noise_in_the_prefill_alone_and_as_many_up
         assert trainer.agent.updates == planned_updates(run.spec)
 
 
+@pytest.mark.parametrize(("rescaled", "expected"), [(False, []), (True, [("actor", 0.1, 2)])])
+def test_moments_are_rescaled_once_before_the_first_update_that_moves_the_actor_online(
+    rescaled: bool, expected: list[tuple[str, float, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = ("adapt_updates=3", "bc_scale=0.1", "actor_frozen_updates=2", f"rescale_moments={rescaled}".lower())
+    run = prepare(tmp_path, "conservative", "demonstrations.episodes=1", *(f"settings.{change}" for change in changes))
+    recipe = {key: value for key, value in run.spec.demonstrations.items() if key != "checksum"}
+    demonstrations = provide(run.spec.environment["id"], run.spec.environment_kwargs, cache=tmp_path, **recipe)
+    with run.lease():
+        trainer = Trainer(run, demonstrations)
+        trainer._clock = time.monotonic()
+        calls: list[tuple[str, float, int]] = []
+        monkeypatch.setattr(
+            trainer.agent,
+            "rescale_moments",
+            lambda name, factor: calls.append((name, factor, trainer.counters.online_updates)),
+        )
+        while trainer.phase != "done":
+            trainer._tick()
+        assert trainer.counters.online_updates > 2
+        assert calls == expected
+
+
 def test_resume_without_the_replay_is_refused(tmp_path: Path) -> None:
     run = prepare(tmp_path, "bc")
     assert run_cell(run.path)
