@@ -12,6 +12,7 @@ from ailft_bench.envs import all_arguments, environment_class
 from ailft_bench.errors import UserError, nearest
 from ailft_bench.store import SCHEMA_VERSION, RunSpec
 from ailft_bench.suite import Suite
+from algorithms.config import LATER
 
 #: What one update costs, in environment steps: to weigh the two in displays and estimates.
 UPDATE_IN_STEPS = 40
@@ -77,7 +78,7 @@ def identity(spec: RunSpec) -> str:
         "environment": spec.environment,
         "demonstrations": spec.demonstrations["checksum"],
         "method": spec.method,
-        "agent": spec.agent,
+        "agent": {name: value for name, value in spec.agent.items() if name not in LATER or value != LATER[name]},
         "env_steps": spec.env_steps,
         "evaluation": spec.evaluation,
         "seed": spec.seed,

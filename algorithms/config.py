@@ -30,6 +30,11 @@ class SettingError(ValueError):
         self.allowed = allowed
 
 
+#: Settings that came after results were published, with the value under which those were made: a run that knows
+#: nothing of one of them is the run that has it at this value.
+LATER: dict[str, Any] = {"rescale_moments": False}
+
+
 @dataclass(frozen=True)
 class AgentConfig:
     """The scientific configuration of one agent; see the comment above each group."""

@@ -12,7 +12,8 @@ from specs import make_spec, write_suite
 
 from ailft_bench import cells, suite_file
 from ailft_bench.errors import UserError
-from ailft_bench.store import RunSpec
+from ailft_bench.store import RunDirectory, RunSpec
+from algorithms.config import LATER, AgentConfig
 
 #: One change of each scientific field.
 CHANGES: dict[str, dict[str, Any]] = {
@@ -42,6 +43,21 @@ LABELS: dict[str, Any] = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_change_of_the_science_is_another_run(name: str) -> None:
     assert make_spec(**CHANGES[name]).run_id != make_spec().run_id
+
+
+def test_run_from_before_a_setting_is_the_run_that_has_it_at_its_old_value() -> None:
+    spec = make_spec(agent=AgentConfig().as_dict())
+    before = make_spec(agent={name: value for name, value in spec.agent.items() if name not in LATER})
+    assert (before.run_id, before.agent) == (spec.run_id, spec.agent)
+    assert make_spec(agent={**spec.agent, "rescale_moments": True}).run_id != spec.run_id
+
+
+def test_published_runs_that_their_suites_still_hold_have_the_same_id_today() -> None:
+    """The quick start's runs were made with settings that have not changed since."""
+    quickstart = Path(__file__).parents[1] / "results" / "reference" / "quickstart"
+    asked_for = {cell.run_id for cell in cells.expand(suite_file.load("quickstart", ()), "cpu")}
+    published = [RunDirectory(path.parent).spec for path in quickstart.rglob("run.json")]
+    assert asked_for == {spec.run_id for spec in published} == {cells.identity(spec) for spec in published}
 
 
 @given(st.sets(st.sampled_from(sorted(LABELS))))

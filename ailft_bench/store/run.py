@@ -27,7 +27,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ailft_bench import durable, machine
 from ailft_bench.durable import storage_errors
@@ -36,6 +36,7 @@ from ailft_bench.store.attempts import Attempts, Failure, Verdict
 from ailft_bench.store.checkpoints import Checkpoints
 from ailft_bench.store.lease import Holder, Lease
 from ailft_bench.store.metrics import MetricsLog, tidy
+from algorithms.config import LATER
 
 SCHEMA_VERSION = 1
 
@@ -64,10 +65,15 @@ class RunSpec(BaseModel):
     #: ``episodes`` a policy, ``every`` so many environment steps.
     evaluation: dict[str, Any]
     checkpoint_every: int
-    #: All fields of ``algorithms.config.AgentConfig``.
+    #: All fields of ``algorithms.config.AgentConfig``; those that came later are filled in (``LATER``).
     agent: dict[str, Any]
     provenance: dict[str, Any] = Field(default_factory=dict)
     created: str = ""
+
+    @field_validator("agent")
+    @classmethod
+    def _with_later_settings(cls, agent: dict[str, Any]) -> dict[str, Any]:
+        return {**LATER, **agent}
 
     @property
     def label(self) -> str:
