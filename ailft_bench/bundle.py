@@ -34,7 +34,7 @@ from ailft_bench.store import RunDirectory, RunSpec, runs
 
 #: What a run's folder takes along: everything but checkpoints, replay and locks. A bundle has the metrics, which
 #: are most of it and repeat themselves, as ``metrics.jsonl.gz``.
-_KEPT = ("run.json", "attempts.jsonl", "metrics.jsonl", "failed.json", "result.parquet", "done")
+_KEPT = ("run.json", "attempts.jsonl", "metrics.jsonl", "failed.json", "result.parquet", "asked.json", "done")
 _COMPRESSED = "metrics.jsonl"
 _WITH_PROVENANCE = {"run.json", "attempts.jsonl", "failed.json"}
 

@@ -121,7 +121,10 @@ def work(
     states = plan(specs, results, queued)
     for path, state in states.items():
         if state == "done":
-            RunDirectory(path).tidy_up()
+            run = RunDirectory(path)
+            run.tidy_up()
+            if any(other.parent not in states for other in path.parent.glob("seed-*/run.json")):
+                run.ask_again()
     if all(state == "done" for state in states.values()):
         return {}
     _check_writable(results)

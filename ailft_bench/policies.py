@@ -42,7 +42,8 @@ class TrainedPolicy:
     def play(self, episodes: int, occasion: str, sample: bool = False) -> list[EvaluatedEpisode]:
         """Play episodes whose start states follow from the run's seed and ``occasion``.
 
-        That of the evaluations in training is ``examination.IN_TRAINING``: their episodes come back.
+        That of the evaluations in training is ``examination.IN_TRAINING``: their episodes come back, on the kind of
+        device that was trained on (random numbers of CPU and CUDA differ).
         """
         return evaluate(self.agent, self.env, episodes, self.seed, occasion, sample)
 

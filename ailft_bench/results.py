@@ -58,10 +58,10 @@ class Results:
     ``metrics`` has the columns of ``SCHEMA`` and ``runs`` those of ``RUN_COLUMNS``: in ``runs``,
     ``env_steps`` is the last step with a measurement and ``budget`` the step to reach. A seed that another
     algorithm of the same suite and scale has and this one has not is a row with state ``missing``; its
-    ``run_id`` is empty, as is that of a run whose ``run.json`` is damaged. ``superseded`` marks runs of an older
-    configuration under the same label (the newest counts); their measurements are kept, figures leave them
-    out and say so. ``specs`` says what each ``run_id`` is, up to labels: one id, which is the science, may
-    stand under several.
+    ``run_id`` is empty, as is that of a run whose ``run.json`` is damaged. ``superseded`` marks runs of another
+    configuration under the same label (the one that was asked for last counts); their measurements are kept,
+    figures leave them out and say so. ``specs`` says what each ``run_id`` is, up to labels: one id, which is the
+    science, may stand under several.
     """
 
     metrics: pd.DataFrame
@@ -243,15 +243,16 @@ class _Column:
 def _superseded(found: Iterable[FoundRun]) -> set[tuple[str, ...]]:
     """Return the runs that figures leave out.
 
-    Under one label only one configuration may be averaged, the newest, and of it one run a seed: a finished
-    one before others, then the newest. A run whose configuration is damaged counts where its seed has no other.
+    Under one label only one configuration may be averaged, the one that was asked for last, and of it one run a
+    seed: a finished one before others, then the newest. A run whose configuration is damaged counts where its seed
+    has no other.
     """
     cells: dict[tuple[str, ...], list[FoundRun]] = {}
     for run in found:
         cells.setdefault(run.cell, []).append(run)
     superseded = set()
     for members in cells.values():
-        members.sort(key=lambda run: (run.spec.created, run.run_id) if run.spec else ("", ""), reverse=True)
+        members.sort(key=lambda run: (run.directory.asked_at, run.run_id) if run.spec else (-1.0, ""), reverse=True)
         newest, seeds = members[0].configuration, set()
         for run in sorted(members, key=lambda run: (run.spec is None, run.state != "done")):
             if run.configuration not in (newest, None) or run.seed in seeds:
@@ -265,13 +266,15 @@ def _missing(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return a row for each seed that some cell of a suite and scale has, and another cell has not."""
     seeds: dict[tuple[str, str], set[int]] = {}
     cells: dict[tuple[str, ...], dict[int, dict[str, Any]]] = {}
+    others = {(*(row[key] for key in CELL), row["seed"]) for row in rows if row["superseded"]}
     for row in rows:
         if not row["superseded"]:
             seeds.setdefault((row["suite"], row["scale"]), set()).add(row["seed"])
             cells.setdefault(tuple(row[key] for key in CELL), {})[row["seed"]] = row
-    absent = {"run_id": "", "state": "missing", "env_steps": 0, "reason": "never started", "directory": ""}
+    absent = {"run_id": "", "state": "missing", "env_steps": 0, "directory": ""}
+    reasons = {False: "never started", True: "there in another configuration alone"}
     return [
-        {**next(iter(present.values())), **absent, "seed": seed}
+        {**next(iter(present.values())), **absent, "seed": seed, "reason": reasons[(*cell, seed) in others]}
         for cell, present in cells.items()
         for seed in sorted(seeds[cell[0], cell[1]] - present.keys())
     ]

@@ -1,8 +1,8 @@
 """Schedule: the phases of one run, how far it is, and which phase comes next.
 
-The order is that of the authors' code: full updates on the demonstrations, model and behaviour-cloning updates on
-them, environment steps without learning, model and behaviour-cloning updates on both, then updates every few
-environment steps. A phase with a budget of zero is skipped.
+The order is that of the authors' code, but for the fourth, which is ours: full updates on the demonstrations, model
+and behaviour-cloning updates on them, environment steps without learning, model and behaviour-cloning updates on both,
+then updates every few environment steps. A phase with a budget of zero is skipped.
 """
 
 from __future__ import annotations

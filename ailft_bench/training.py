@@ -101,7 +101,8 @@ class Trainer:
                 self._evaluate_if_due(should_stop)
                 self._share_pretraining()
                 if self.phase == "done":
-                    if self._image is not None and self._averages:  # an episode that the budget cut off
+                    # Of an episode that the budget cut off, or of updates after the last one.
+                    if self._averages.keys() & {"time/env_step_s", "time/update_s"}:
                         self._log("train", self._drain_averages())
                     return True
                 self._tick()

@@ -46,7 +46,7 @@ class AgentConfig:
     hidden: int = 400
     units: int = 400
     min_std: float = 0.1
-    ensemble_size: int = 7
+    ensemble_size: int = 7  # ours
     member_per_row: bool = False  # one member a time step for the whole batch, or one for each row of it
     kl_scale: float = 1.0
     kl_balance: float | None = 0.8  # None: one KL that trains posterior and prior alike (Dreamer v1)
@@ -76,7 +76,7 @@ class AgentConfig:
     disc_action_scale: float = 1.0  # ours: multiplies actions at the discriminator's input
 
     # Reward (eq. 4).
-    alpha: float = 3.0
+    alpha: float = 3.0  # ours
     reward_form: Literal["logit", "prob", "gail"] = "logit"
     disagreement: Literal["mean", "sum", "l2"] = "mean"
     penalize_data_reward: bool = True
@@ -113,7 +113,7 @@ class AgentConfig:
 
     # Optimisers.
     model_lr: float = 3e-4
-    disc_lr: float = 1e-4
+    disc_lr: float = 1e-4  # ours
     critic_lr: float = 3e-4
     actor_lr: float = 3e-4
     pretrain_lr_scale: float = 1.0  # ours: multiplies the rates of model and actor in bc_pretrain and adapt_updates

@@ -3,7 +3,8 @@
 Matrix products and convolutions at the sizes of a batch of frames or rollouts may (by autocast, parameters and
 optimiser states staying float32). Network outputs come back as float32, so that losses, divergences, standard
 deviations, the recurrent state, rewards and returns are computed in it. The filter's loop, the gradient
-penalty, the decoder's last convolution, every optimiser step, and acting are float32 throughout.
+penalty, the decoder's last convolution, every optimiser step, and acting are float32 throughout (convolutions of a
+GPU that has TF32 are in that, as torch has it by default).
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from ailft_bench.errors import UserError
 from ailft_bench.estimate import estimate
 from ailft_bench.executors import Local
 from ailft_bench.pool import Command, Ending
+from ailft_bench.results import load_results
 from ailft_bench.store import RunDirectory, RunSpec, runs
 from ailft_bench.suite import Suite
 
@@ -78,6 +79,22 @@ def test_second_call_has_nothing_to_do(launcher: Launcher) -> None:
     code, text = launcher(lambda path: pytest.fail("a finished cell was started"))
     assert code == 0
     assert "nothing to do: 4 of 4 cells done" in text
+
+
+def test_suite_that_is_run_again_after_a_trial_of_another_value_is_shown_again(launcher: Launcher) -> None:
+    launcher()
+    assert not list(launcher.results.rglob("asked.json"))
+    own = launcher.specs
+    changed = suite_file.load(str(launcher.results.parent / "toy.yaml"), ["algorithms.vmail.discount=0.5"])
+    launcher.specs = cells.expand(changed, "smoke", algorithms=["vmail"], seeds=[0])
+    launcher()
+    shown = load_results(launcher.results).runs
+    assert shown.loc[shown["superseded"], "run_id"].tolist() == [spec.run_id for spec in own if spec.method == "vmail"]
+
+    launcher.specs = own
+    assert launcher()[0] == 0
+    shown = load_results(launcher.results).runs
+    assert set(shown.loc[~shown["superseded"], "run_id"]) == {spec.run_id for spec in own}
 
 
 def test_reference_lines_that_are_missing_are_measured_where_all_cells_are_done(launcher: Launcher) -> None:

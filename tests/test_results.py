@@ -11,6 +11,7 @@ from synthetic_results import SyntheticRun, evaluation, write_all
 from ailft_bench.durable import write_bytes
 from ailft_bench.errors import UserError
 from ailft_bench.results import RUN_COLUMNS, SCHEMA, load_results, newest_suite, write_table
+from ailft_bench.store import RunDirectory
 
 CURVE = {0: evaluation(0), 100: evaluation(1), 400: evaluation(2)}
 COSTS = {100: 5.0, 200: 3.0}
@@ -116,6 +117,26 @@ def test_older_configuration_under_the_same_label_is_superseded(tmp_path):
     runs = load_results(tmp_path).runs
     assert runs.loc[runs["superseded"], "run_id"].tolist() == [spec.run_id for spec in old]
     assert runs.loc[~runs["superseded"], "run_id"].tolist() == [new.run_id]
+
+
+def test_configuration_that_was_asked_for_again_is_back(tmp_path):
+    old = [run(seed=seed, agent={"alpha": 1.0}) for seed in (0, 1)]
+    new = run(seed=0, agent={"alpha": 3.0}, created="2026-11-02T00:00:00")
+    write_all(tmp_path, [*old, new, *(run("vmail", seed) for seed in (0, 1))])
+    runs = load_results(tmp_path).runs
+    assert runs.loc[runs["state"] == "missing", "reason"].tolist() == ["there in another configuration alone"]
+    RunDirectory(old[1].spec.directory(tmp_path)).ask_again()
+    runs = load_results(tmp_path).runs
+    assert runs.loc[runs["superseded"], "run_id"].tolist() == [new.run_id]
+    assert set(runs["state"]) == {"done"}
+
+
+def test_newest_configuration_is_the_newest_whatever_the_clock_of_its_place_said(tmp_path):
+    early = run(agent={"alpha": 1.0}, created="2026-11-02T22:00:00+0900")
+    late = run(agent={"alpha": 3.0}, created="2026-11-02T14:00:00+0000")
+    write_all(tmp_path, [early, late])
+    runs = load_results(tmp_path).runs
+    assert runs.loc[~runs["superseded"], "run_id"].tolist() == [late.run_id]
 
 
 def test_choice_of_suite_and_scale(tmp_path):

@@ -14,6 +14,7 @@ Layout of ``results/<suite>/<scale>/<algorithm>[+<variant>]/seed-<n>-<id8>/``::
     tensorboard/     the metrics once more, where live logging was asked for
     result.parquet   the metrics as a tidy table; the first valid one stays
     done             last of all
+    asked.json       when a finished run was asked for again while its label had other configurations too
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -99,6 +101,13 @@ class Progress:
     target: int
     env_step: int
     updates: int
+    time: float
+
+
+@dataclass(frozen=True)
+class Asked:
+    """When a finished run was asked for again, in seconds since the epoch."""
+
     time: float
 
 
@@ -187,6 +196,18 @@ class RunDirectory:
         """How long a finished run worked, over all attempts, a pretraining that it took over included."""
         content = durable.read_json(self.path / "done")
         return None if content is None else float(content["wall_time_s"])
+
+    @property
+    def asked_at(self) -> float:
+        """When somebody asked for this run last, in seconds since the epoch; 0 where that is not known."""
+        again = _record(Asked, self.path / "asked.json")
+        with suppress(ValueError):
+            return max(datetime.fromisoformat(self.spec.created).timestamp(), again.time if again else 0.0)
+        return 0.0
+
+    def ask_again(self) -> None:
+        """Note that a finished run is asked for again: its configuration is then the newest under its label."""
+        durable.write_json(self.path / "asked.json", asdict(Asked(time.time())))
 
     def lease(self) -> AbstractContextManager[bool]:
         """Hold the run while the block works on it; see ``Lease.hold`` for what it yields and raises."""
