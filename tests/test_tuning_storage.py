@@ -34,6 +34,15 @@ def test_data_base_instead_of_the_journal(tmp_path: Path) -> None:
         Study.open(tmp_path / "other", plan, "nonsense://me:secret@here/x")
 
 
+def test_storage_that_cannot_be_opened_leaves_the_name_of_the_study_free(tmp_path: Path) -> None:
+    mistyped, right = (f"sqlite:///{tmp_path / place / 'optuna.db'}" for place in ("nowhere", "results"))
+    with pytest.raises(UserError, match="cannot be opened"):
+        Study.open(tmp_path / "results", make_plan(tmp_path, storage=mistyped), mistyped)
+    assert not list(tmp_path.rglob("study.json"))
+    plan = make_plan(tmp_path, storage=right)
+    assert Study.open(tmp_path / "results", plan, right).plan == plan
+
+
 @pytest.mark.parametrize(("storage", "said"), [("sqlite:///x.db", False), ("postgresql://me:secret@db/x", True)])
 def test_stopped_study_says_that_its_command_lacks_the_password(
     monkeypatch: pytest.MonkeyPatch, storage: str, said: bool

@@ -196,8 +196,6 @@ def agree(path: Path, asked: Plan) -> Plan:
     Raises:
         UserError: another plan is there, or something that is none; the file system refused.
     """
-    with durable.storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
     durable.write_json(path, asked.model_dump(mode="json", by_alias=True), exclusive=True)
     known = _read(path)
     before, now = _decisions(known), _decisions(asked)

@@ -42,8 +42,15 @@ class Study:
                 cannot be opened.
         """
         home = folder(results, asked.name)
-        plan = plans.agree(home / "study.json", asked)
-        study = cls(results, plan, _open_storage(home, url))
+        path = home / "study.json"
+        with durable.storage_errors(path):
+            home.mkdir(parents=True, exist_ok=True)
+            begun_here = path.exists()
+        if begun_here:  # before the storage: a plan that is refused leaves no journal
+            asked = plans.agree(path, asked)
+        # The plan is written last: a storage that cannot be opened must not bind the name to itself.
+        storage = _open_storage(home, url)
+        study = cls(results, plans.agree(path, asked), storage)
         study._prepare()
         return study
 
