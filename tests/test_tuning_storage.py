@@ -9,7 +9,7 @@ from pathlib import Path
 import optuna
 import pytest
 from rich.console import Console
-from specs import write_suite
+from specs import SUITE, write_suite
 from studies import Quick, make_plan, play, score
 from typer.testing import CliRunner
 
@@ -41,6 +41,35 @@ def test_storage_that_cannot_be_opened_leaves_the_name_of_the_study_free(tmp_pat
     assert not list(tmp_path.rglob("study.json"))
     plan = make_plan(tmp_path, storage=right)
     assert Study.open(tmp_path / "results", plan, right).plan == plan
+
+
+def test_trials_of_another_plan_in_the_data_base_are_refused_from_another_results_folder(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    play(tmp_path, make_plan(tmp_path, trials=2, storage=url), url=url)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    write_suite(elsewhere, SUITE.replace("env_steps: 200", "env_steps: 300"))
+    longer = make_plan(elsewhere, trials=2, storage=url)
+    for _ in range(2):  # the first refusal leaves no plan behind that would vouch for the trials
+        with pytest.raises(UserError, match="environment steps: 200 there, 300 asked for") as refusal:
+            Study.open(elsewhere / "results", longer, url)
+        for part in (f"--storage {url}: the study 'toy-smoke-alpha'", "--study NAME", "optuna delete-study"):
+            assert part in str(refusal.value)
+    same = Study.open(elsewhere / "results", make_plan(tmp_path, trials=2, storage=url), url)
+    assert len(same.optuna().trials) == 2
+
+
+def test_trials_of_before_storages_had_decisions_need_the_plan_beside_them(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    plan = make_plan(tmp_path, trials=2, storage=url)
+    Study.open(tmp_path / "results", plan, url)
+    optuna.delete_study(study_name=plan.name, storage=url)
+    old = optuna.create_study(study_name=plan.name, storage=url)
+    old.enqueue_trial({"alpha": 3.0})
+    with pytest.raises(UserError, match="which ones, it does not say"):
+        Study.open(tmp_path / "third", plan, url)
+    assert len(Study.open(tmp_path / "results", plan, url).optuna().trials) == 1
+    assert Study.open(tmp_path / "third", plan, url).plan == plan  # now the storage says whose they are
 
 
 @pytest.mark.parametrize(("storage", "said"), [("sqlite:///x.db", False), ("postgresql://me:secret@db/x", True)])

@@ -198,13 +198,11 @@ def agree(path: Path, asked: Plan) -> Plan:
     """
     durable.write_json(path, asked.model_dump(mode="json", by_alias=True), exclusive=True)
     known = _read(path)
-    before, now = _decisions(known), _decisions(asked)
-    differences = [f"{key}: {before.get(key)} there, {now.get(key)} asked for" for key in _differing(before, now)]
+    differences = differing(decisions(known), decisions(asked))
     if differences:
         raise UserError(
-            f"{path}: the study {known.name!r} was begun with other decisions, which never change "
-            f"({'; '.join(differences[:4])}); go on with it as it was begun: {known.provenance.get('command')}; "
-            "or begin another one: --study NAME"
+            f"{path}: the study {known.name!r} was begun with other decisions, which never change ({differences}); "
+            f"go on with it as it was begun: {known.provenance.get('command')}; or begin another one: --study NAME"
         )
     return known
 
@@ -219,7 +217,7 @@ def _read(path: Path) -> Plan:
         raise UserError(f"{path}: {where}: {first['msg']}; it was changed, or written by another version") from error
 
 
-def _decisions(plan: Plan) -> dict[str, Any]:
+def decisions(plan: Plan) -> dict[str, Any]:
     """Return all that must be the same, flat, in words of the command line where there are some."""
     cell = plan.cell
     science: dict[str, Any] = {
@@ -245,8 +243,11 @@ def _decisions(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> Sequence[str]:
+def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say in which decisions two plans differ, the first four of them; nothing where they agree."""
+
     def plain(value: Any) -> Any:
         return json.loads(json.dumps(value))
 
-    return [key for key in {**before, **now} if plain(before.get(key)) != plain(now.get(key))]
+    keys = [key for key in {**before, **now} if plain(before.get(key)) != plain(now.get(key))]
+    return "; ".join(f"{key}: {before.get(key)} there, {now.get(key)} asked for" for key in keys[:4])

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: The folder of all studies below the results.
 FOLDER = "tuning"
+#: Optuna's study has the decisions of its plan under this name.
+_DECISIONS = "decisions"
 
 
 class Study:
@@ -38,8 +40,8 @@ class Study:
         ``url``: the data base to use instead of the journal, the one that ``asked.storage`` names.
 
         Raises:
-            UserError: the study of this name has another plan, the folder cannot be written, or the storage
-                cannot be opened.
+            UserError: the study of this name has another plan, here or in the storage, the folder cannot be written,
+                or the storage cannot be opened.
         """
         home = folder(results, asked.name)
         path = home / "study.json"
@@ -48,9 +50,11 @@ class Study:
             begun_here = path.exists()
         if begun_here:  # before the storage: a plan that is refused leaves no journal
             asked = plans.agree(path, asked)
-        # The plan is written last: a storage that cannot be opened must not bind the name to itself.
-        storage = _open_storage(home, url)
-        study = cls(results, plans.agree(path, asked), storage)
+        # The plan is written last: a storage that cannot be opened, or has another plan's trials, must not bind the
+        # name to itself.
+        study = cls(results, asked, _open_storage(home, url))
+        study._refuse_other_trials(begun_here)
+        study.plan = plans.agree(path, asked)
         study._prepare()
         return study
 
@@ -88,20 +92,55 @@ class Study:
         where = self.folder / JOURNAL if self.plan.storage == JOURNAL else self.plan.storage
         return f"optuna-dashboard {where}"
 
+    @property
+    def _decisions(self) -> dict[str, Any]:
+        """The plan's decisions, but for the storage: one data base has several URLs."""
+        return {key: value for key, value in plans.decisions(self.plan).items() if key != "--storage"}
+
+    def _refuse_other_trials(self, begun_here: bool) -> None:
+        """Look whose trials a storage has: Optuna finds a study by its name alone, and a data base serves many folders.
+
+        Args:
+            begun_here: whether this folder has the study's plan. It vouches for trials of before the storage had one.
+
+        Raises:
+            UserError: the trials are those of another plan, or of nobody knows which.
+        """
+        try:
+            known = self.optuna()
+        except KeyError:
+            return
+        before = known.user_attrs.get(_DECISIONS)
+        if before is not None:
+            differences = plans.differing(before, self._decisions)
+        else:
+            differences = "which ones, it does not say" if known.get_trials(deepcopy=False) and not begun_here else ""
+        if differences:
+            journal = self.plan.storage == JOURNAL
+            where = self.folder / JOURNAL if journal else f"--storage {self.plan.storage}"
+            delete = f"rm {where}" if journal else f"optuna delete-study --study-name {self.plan.name} {where}"
+            raise UserError(
+                f"{where}: the study {self.plan.name!r} there was begun from another results folder, or one that was "
+                f"deleted, with other decisions ({differences}); go on with it from there; or begin another one: "
+                f"--study NAME; or delete it: {delete}"
+            )
+
     def _prepare(self) -> None:
         """Make Optuna's study and the blocks' folders, all of which use the demonstrations of the results folder."""
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
-            self.optuna()
+            study = self.optuna()
         except KeyError:
-            optuna.create_study(
+            study = optuna.create_study(
                 study_name=self.plan.name,
                 storage=self._storage,
                 directions=self.plan.objective.directions,
                 load_if_exists=True,
             )
+        if _DECISIONS not in study.user_attrs:
+            study.set_user_attr(_DECISIONS, self._decisions)
         demos = self._results / "demos"
         demos.mkdir(exist_ok=True)
         for block in BLOCKS:
