@@ -89,13 +89,13 @@ class Local:
         return self.jobs or default_jobs(memory_gib)
 
     def has_gpu(self) -> bool:
-        """Whether this machine has one."""
-        return bool(machine.gpus())
+        """Whether this machine has one that torch can use."""
+        return bool(machine.usable_gpus())
 
     def run(self, out: Console, results: Path, cells: Cells, memory_gib: float) -> dict[Path, Ending]:
         """Run the pool until all cells have ended or a signal stops it."""
         jobs = self.width(memory_gib)
-        pool = Pool(jobs, self.command, machine.gpus())
+        pool = Pool(jobs, self.command, machine.usable_gpus())
         out.print(f"{len(cells)} cells to run, {min(jobs, len(cells))} at once; logs: log.txt in each run's folder")
         warned = False
 
@@ -121,8 +121,8 @@ class Inline:
         return 1
 
     def has_gpu(self) -> bool:
-        """Whether this machine has one."""
-        return bool(machine.gpus())
+        """Whether this machine has one that torch can use."""
+        return bool(machine.usable_gpus())
 
     def run(self, out: Console, results: Path, cells: Cells, memory_gib: float) -> dict[Path, Ending]:
         """Run the cells in this process; a traceback goes to stderr."""

@@ -1,4 +1,4 @@
-"""What this machine offers: cores, memory, GPUs; read from the kernel, without importing torch.
+"""What this machine offers: cores, memory, GPUs; read from the kernel, without importing torch here.
 
 What users ask of it goes to workers by environment variable, not by the suite: it is no part of the science.
 """
@@ -8,12 +8,17 @@ from __future__ import annotations
 import os
 import platform
 import socket
+import subprocess
+import sys
+from functools import cache
 from pathlib import Path
 
 #: ``auto``, ``float32`` or ``bfloat16``: see ``ailft_bench.precision``.
 PRECISION = "AILFT_PRECISION"
 #: Set: networks are compiled by ``torch.compile``.
 COMPILE = "AILFT_COMPILE"
+#: The first import of torch from a slow disk takes minutes.
+_TORCH_TIMEOUT_S = 300
 
 
 def node() -> str:
@@ -49,6 +54,26 @@ def gpus() -> list[str]:
         return [device for device in visible.split(",") if device not in ("", "-1")]
     devices = (path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
     return sorted(devices, key=int)
+
+
+def usable_gpus() -> list[str]:
+    """Return ``gpus`` where torch can use them, else none: a build without CUDA finds no device that is listed."""
+    listed = gpus()
+    return listed if listed and _torch_finds_cuda(os.environ.get("CUDA_VISIBLE_DEVICES")) else []
+
+
+@cache
+def _torch_finds_cuda(visible: str | None) -> bool:
+    """Ask torch in another process, once for each value of ``CUDA_VISIBLE_DEVICES``: importing it here takes seconds.
+
+    A torch that is not there, or broken, finds none.
+    """
+    code = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+    try:
+        asked = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=_TORCH_TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return asked.returncode == 0
 
 
 def bfloat16_units() -> list[str]:

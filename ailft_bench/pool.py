@@ -70,7 +70,7 @@ def worker_command(path: Path) -> list[str]:
 
 def default_jobs(memory_gib: float) -> int:
     """Return how many workers of ``memory_gib`` each fit this machine: one a GPU, else one a core."""
-    slots = len(machine.gpus()) or machine.cores()
+    slots = len(machine.usable_gpus()) or machine.cores()
     return int(max(1, min(slots, machine.free_memory_gib() // memory_gib)))
 
 

@@ -13,11 +13,11 @@ import pytest
 from rich.console import Console
 from specs import SUITE, write_suite
 
-from ailft_bench import cells, display, launch, status, suite_file
+from ailft_bench import cells, display, launch, machine, status, suite_file
 from ailft_bench.durable import StorageError
 from ailft_bench.errors import UserError
 from ailft_bench.estimate import estimate
-from ailft_bench.executors import Local
+from ailft_bench.executors import Executor, Inline, Local
 from ailft_bench.pool import Command, Ending
 from ailft_bench.results import load_results
 from ailft_bench.store import RunDirectory, RunSpec, runs
@@ -272,8 +272,21 @@ def test_scale_is_chosen_by_the_executor(launcher: Launcher, monkeypatch: pytest
     with pytest.raises(UserError, match="did you mean 'smoke'"):
         launch.choose_scale(launcher.suite, "smokey", has_gpu=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(machine, "_torch_finds_cuda", lambda visible: True)
     with pytest.raises(UserError, match="paper, the default here: not in suite toy"):
         launch.choose_scale(launcher.suite, None, Local().has_gpu())
+
+
+@pytest.mark.parametrize("executor", [Local(), Inline()])
+def test_listed_gpu_that_torch_cannot_use_changes_neither_scale_nor_pool(
+    monkeypatch: pytest.MonkeyPatch, executor: Executor
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "63")  # a CPU build finds none, and no machine has so many
+    assert machine.gpus() == ["63"]
+    assert not executor.has_gpu()
+    monkeypatch.setattr(machine, "cores", lambda: 3)
+    monkeypatch.setattr(machine, "free_memory_gib", lambda: 64.0)
+    assert Local().width(2.0) == 3
 
 
 def test_demonstrations_are_there_before_the_first_worker(launcher: Launcher) -> None:
