@@ -43,8 +43,16 @@ def free_memory_gib() -> float:
             free = int(line.split()[1]) / 2**20
     limit, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current").strip()
     if limit.isdigit() and used.isdigit():
-        free = min(free, (int(limit) - int(used)) / 2**30)
+        free = min(free, (int(limit) - int(used) + _idle_cache_bytes()) / 2**30)
     return free
+
+
+def _idle_cache_bytes() -> int:
+    """Return what of a container's used memory is page cache, which grows up to the limit, and is given up first."""
+    for line in _read("/sys/fs/cgroup/memory.stat").splitlines():
+        if line.startswith("inactive_file "):
+            return int(line.split()[1])
+    return 0
 
 
 def gpus() -> list[str]:

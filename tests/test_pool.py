@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from specs import make_spec
 
-from ailft_bench import signals
-from ailft_bench.pool import Ending, Pool
+from ailft_bench import machine, signals
+from ailft_bench.pool import Ending, Pool, default_jobs
 from ailft_bench.store import RunDirectory
 
 FINISH = "from ailft_bench.store import RunDirectory; RunDirectory(sys.argv[1]).finish()"
@@ -128,6 +128,23 @@ def test_devices_are_shared_out(tmp_path: Path) -> None:
     used = [(path / "log.txt").read_text().strip() for path in paths]
     assert sorted(used[:2]) == ["3", "5"]
     assert set(used) == {"3", "5"}
+
+
+def test_page_cache_of_a_container_leaves_no_worker_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The container's limit is nearly reached, mostly by files that were read once."""
+    files = {
+        "/proc/meminfo": "MemAvailable:   67108864 kB\n",
+        "/sys/fs/cgroup/memory.max": f"{10 * 2**30}\n",
+        "/sys/fs/cgroup/memory.current": f"{9 * 2**30}\n",
+        "/sys/fs/cgroup/memory.stat": f"anon {2**30}\nfile {8 * 2**30}\ninactive_file {7 * 2**30}\nslab 4096\n",
+    }
+    monkeypatch.setattr(machine, "_read", lambda path: files.get(path, ""))
+    monkeypatch.setattr(machine, "cores", lambda: 16)
+    monkeypatch.setattr(machine, "usable_gpus", list)
+    assert machine.free_memory_gib() == 8
+    assert default_jobs(2.0) == 4
+    del files["/sys/fs/cgroup/memory.stat"]
+    assert machine.free_memory_gib() == 1
 
 
 POOL = """
