@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 import gymnasium
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ailft_bench.demos.recording import make_env
-from ailft_bench.envs import environment_class
+from ailft_bench.envs import as_annotated, environment_class
 from ailft_bench.envs.base import ImitationEnv
 from ailft_bench.errors import UserError, nearest
 from ailft_bench.suite import Demonstrations, Environment, Evaluation, Settings, Suite
@@ -193,14 +193,13 @@ def _check_environment(file: YamlFile, suite: Suite, try_them: bool) -> None:
 
 def _check_arguments(environment: Environment, cls: type[ImitationEnv], where: Callable[[str], str]) -> None:
     parameters = inspect.signature(cls).parameters
-    hints = get_type_hints(cls.__init__)
     takes_more = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for name, value in environment.kwargs.items():
         if name not in parameters and not takes_more:
             hint = nearest(name, parameters)
             raise UserError(f"{where(name)}: {environment.id} has no argument {name!r}; {hint}")
         try:
-            TypeAdapter(hints.get(name, Any)).validate_python(value, strict=True)
+            as_annotated(cls, name, value)
         except ValidationError as error:
             raise UserError(f"{where(name)}: {value!r}: {error.errors()[0]['msg']}") from error
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from specs import SUITE, write_suite
 
 from ailft_bench import suite_file
+from ailft_bench.demos.recording import make_env
+from ailft_bench.envs import all_arguments
 from ailft_bench.errors import UserError
 from ailft_bench.suite import Suite
 
@@ -236,6 +240,62 @@ def test_bad_value_is_refused_before_anything_runs(tmp_path: Path, assignment: s
         suite_file.load(str(write_suite(tmp_path, SUITE)), [assignment], try_environments=True)
     assert part in str(error.value)
     assert assignment.split("=")[0].rpartition(".")[2] in str(error.value)
+
+
+ANNOTATED = """
+from __future__ import annotations
+from typing import TYPE_CHECKING
+import gymnasium
+import numpy as np
+from ailft_bench.envs.push import PushEnv
+if TYPE_CHECKING:
+    from nowhere import Unseen
+
+class Annotated(PushEnv):
+    def __init__(
+        self,
+        unseen: Unseen | list[Unseen] = 1,
+        weights: np.ndarray = None,
+        goal: tuple[float, ...] = None,
+        spans: dict[str, tuple[int, int]] | None = None,
+        horizon: int = 50,
+        render_mode: str | None = None,
+    ) -> None:
+        super().__init__(horizon=horizon, render_mode=render_mode)
+        self.given = (unseen, weights, goal, spans)
+
+gymnasium.register("Annotated-v0", entry_point="annotated_env:Annotated")
+"""
+
+
+def load_annotated(folder: Path, environment: str) -> Suite:
+    (folder / "annotated_env.py").write_text(ANNOTATED)
+    text = SUITE.replace("id: ailft/Push-v0, image_size: 64, start_noise: 0.02", environment).replace(
+        "    environment: {start_noise: 0.01}\n", ""
+    )
+    return suite_file.load(str(write_suite(folder, text)), try_environments=True)
+
+
+def test_annotations_of_a_users_environment_are_followed_where_they_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    given = "id: annotated_env:Annotated-v0, unseen: 3, weights: [1, 2], goal: [0.5, 1], spans: {a: [1, 2]}"
+    environment = load_annotated(tmp_path, given).at("smoke").environment
+    arguments = json.loads(json.dumps(all_arguments(environment.id, environment.kwargs)))  # as workers find them
+    env: Any = make_env(environment.id, arguments)
+    assert env.given == (3, [1, 2], (0.5, 1.0), {"a": (1, 2)})
+    defaults: Any = make_env(environment.id, all_arguments(environment.id, {}))
+    assert defaults.given == (1, None, None, None)
+    for bad, parts in (
+        ("goal: [high]", ["line 3: environment.goal: ['high']", "valid number"]),
+        ("horizon: 2.5", ["line 3: environment.horizon: 2.5", "valid integer"]),
+        ("horizn: 2", ["did you mean 'horizon'?"]),
+    ):
+        with pytest.raises(UserError) as error:
+            load_annotated(tmp_path, f"id: annotated_env:Annotated-v0, {bad}")
+        for part in parts:
+            assert part in str(error.value)
 
 
 def test_scale_changes_an_algorithm_of_its_own(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from pydantic import ValidationError
 
 from ailft_bench.demos.episode import Episode, build_episode
 from ailft_bench.demos.experts import Expert
+from ailft_bench.envs import as_annotated, environment_class
 from ailft_bench.envs.base import ImitationEnv
 from ailft_bench.errors import UserError
 from ailft_bench.seeding import branch
@@ -32,14 +34,24 @@ def make_env(env_id: str, env_kwargs: dict[str, Any]) -> ImitationEnv:
         UserError: no such environment, or keyword arguments it does not take.
     """
     try:
-        env = gymnasium.make(env_id, disable_env_checker=True, **env_kwargs).unwrapped
-    except gymnasium.error.UnregisteredEnv as error:
-        raise UserError(f"environment {env_id!r}: {error}") from error
+        cls = environment_class(env_id)
+    except LookupError as error:
+        raise UserError(f"environment {error}") from error
+    arguments = {name: _as_annotated(cls, name, value) for name, value in env_kwargs.items()}
+    try:
+        env = gymnasium.make(env_id, disable_env_checker=True, **arguments).unwrapped
     except TypeError as error:
         raise UserError(f"environment {env_id}: {error}") from error
-    if not isinstance(env, ImitationEnv):
-        raise UserError(f"environment {env_id}: not an ImitationEnv (ailft_bench.envs.base)")
+    assert isinstance(env, ImitationEnv), env
     return env
+
+
+def _as_annotated(cls: type[ImitationEnv], name: str, value: Any) -> Any:
+    """Leave a value that its annotation forbids: suites are checked already, and a default may contradict its own."""
+    try:
+        return as_annotated(cls, name, value)
+    except ValidationError:
+        return value
 
 
 def record(

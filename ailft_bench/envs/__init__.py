@@ -8,8 +8,8 @@ import sys
 from collections.abc import Mapping
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 if TYPE_CHECKING:
     from ailft_bench.envs.base import ImitationEnv
@@ -109,3 +109,31 @@ def all_arguments(env_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
     arguments = {**defaults, **given}
     arguments.pop("render_mode", None)
     return {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}
+
+
+def as_annotated(cls: type[ImitationEnv], name: str, value: Any) -> Any:
+    """Return an argument of an environment, read from YAML or JSON, as its annotation wants it: a tuple of a list.
+
+    It stays as it is where the annotation says nothing here: there is none, it has a name that is imported for type
+    checkers alone, or it is of a type that pydantic cannot check, such as an array.
+
+    Raises:
+        ValidationError: the value is none of those that the annotation allows.
+    """
+    from pydantic import TypeAdapter, ValidationError
+    from pydantic_core import to_json
+
+    init = inspect.unwrap(cls.__init__)
+    annotations = getattr(init, "__annotations__", {})
+    if name not in annotations:
+        return value
+    # Alone: one annotation that cannot be resolved leaves the others checked.
+    alone = SimpleNamespace(__annotations__={name: annotations[name]})
+    try:
+        hint = get_type_hints(alone, getattr(init, "__globals__", {}))[name]
+        # Strict as JSON is: 3 is no text and "3" no number, but a list is what there is for a tuple.
+        return TypeAdapter(hint).validate_json(to_json(value), strict=True)
+    except ValidationError:
+        raise
+    except Exception:  # of the names in the user's module, or of pydantic
+        return value
