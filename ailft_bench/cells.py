@@ -78,13 +78,18 @@ def identity(spec: RunSpec) -> str:
         "environment": spec.environment,
         "demonstrations": spec.demonstrations["checksum"],
         "method": spec.method,
-        "agent": {name: value for name, value in spec.agent.items() if name not in LATER or value != LATER[name]},
+        "agent": decided(spec.agent),
         "env_steps": spec.env_steps,
         "evaluation": spec.evaluation,
         "seed": spec.seed,
     }
     text = json.dumps(_canonical(science), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def decided(agent: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an agent's settings without those that came later and have the value of before; see ``LATER``."""
+    return {name: value for name, value in agent.items() if name not in LATER or value != LATER[name]}
 
 
 def planned_updates(spec: RunSpec) -> int:

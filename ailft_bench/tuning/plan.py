@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ailft_bench import durable, provenance
-from ailft_bench.cells import expand, identity
+from ailft_bench.cells import decided, expand, identity
 from ailft_bench.errors import UserError, nearest
 from ailft_bench.seeding import branch_seed
 from ailft_bench.store import RunSpec
@@ -222,7 +222,7 @@ def decisions(plan: Plan) -> dict[str, Any]:
     cell = plan.cell
     science: dict[str, Any] = {
         "environment": cell.environment,
-        "agent": cell.agent,
+        "agent": decided(cell.agent),
         "evaluation": cell.evaluation,
     }
     return {
