@@ -137,14 +137,12 @@ def read_json(path: Path, *, strict: bool = True) -> Any | None:
         UserError: the file is not JSON (it was edited or damaged), or cannot be read.
     """
     try:
-        text = path.read_text()
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror}") from error
-    try:
-        return json.loads(text)
-    except ValueError as error:
+    except ValueError as error:  # no JSON, or not even UTF-8
         if not strict:
             return None
         raise UserError(f"{path}: not valid JSON ({error}); it was changed or damaged") from error

@@ -109,11 +109,12 @@ def test_death_between_any_two_writes_loses_nothing(tmp_path: Path) -> None:
         assert len(list((path / "checkpoint").iterdir())) == 1
 
 
-def test_torn_attempt_is_skipped_and_the_next_one_is_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", [b'{"host": "n1", "pi', b"3\n", b"null\n", b"[]\n", b'"\xff"\n'])
+def test_torn_or_foreign_attempt_is_skipped_and_the_next_one_is_whole(tmp_path: Path, line: bytes) -> None:
     run = RunDirectory.create(tmp_path, make_spec())
     run.start_attempt()
     with open(run.attempts.path, "ab") as file:
-        file.write(b'{"host": "n1", "pi')
+        file.write(line)
     run.start_attempt()
     assert len(run.attempts.read()) == 2
 
@@ -231,15 +232,32 @@ def test_results_of_an_older_version_are_a_row_and_a_message(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["lease.json", "failed.json", "progress.json"])
-@pytest.mark.parametrize("content", ['{"some": "thing"}', "[]", '{"torn', ""])
-def test_small_records_of_an_older_version_or_torn_count_as_none(tmp_path: Path, name: str, content: str) -> None:
+@pytest.mark.parametrize("content", [b'{"some": "thing"}', b"[]", b'{"torn', b"", b'{"host": "\xff"}'])
+def test_small_records_of_an_older_version_or_damaged_count_as_none(tmp_path: Path, name: str, content: bytes) -> None:
     run = RunDirectory.create(tmp_path, make_spec())
-    (run.path / name).write_text(content)
+    (run.path / name).write_bytes(content)
     assert run.state in ("waiting", "failed")
     assert (run.holder, run.failure, run.progress) == (None, None, None)
     with run.lease():
         run.start_attempt()
     assert run.state == "waiting"
+
+
+def test_progress_without_a_number_counts_as_none_and_its_run_is_a_row(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path, make_spec())
+    run.report_progress("online", 100, 200, 100, 3)
+    path = run.path / "progress.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"env_step": None}))
+    assert run.progress is None
+    assert [row.fraction for row in status.collect(tmp_path)] == [0.0]
+
+
+def test_run_json_that_is_no_text_is_a_row_and_a_message(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path, make_spec())
+    (run.path / "run.json").write_bytes(b'{"schema": "\xff"}')
+    with pytest.raises(UserError, match=r"run\.json: not valid JSON .* it was changed or damaged"):
+        _ = RunDirectory(run.path).spec
+    assert [row.state for row in status.collect(tmp_path)] == ["damaged"]
 
 
 def test_second_writer_of_the_metrics_is_noticed(tmp_path: Path) -> None:

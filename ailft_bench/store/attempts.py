@@ -53,7 +53,7 @@ class Attempt:
 
 
 class Attempts:
-    """``attempts.jsonl``: append-only; a torn line is skipped."""
+    """``attempts.jsonl``: append-only; a torn or foreign line is skipped."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -91,8 +91,10 @@ class Attempts:
                 content = json.loads(line)
             except ValueError:
                 continue
+            if not isinstance(content, dict):
+                continue
             # A line of an older version may lack some.
-            known = {field.name: content.get(field.name) for field in fields(Attempt)}
+            known: dict[str, Any] = {field.name: content.get(field.name) for field in fields(Attempt)}
             found.append(Attempt(**{**known, "slurm": known["slurm"] or {}}))
         return found
 

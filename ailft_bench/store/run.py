@@ -29,7 +29,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from ailft_bench import durable, machine
 from ailft_bench.durable import storage_errors
@@ -184,12 +184,12 @@ class RunDirectory:
     @property
     def failure(self) -> Failure | None:
         """Why the last attempt failed, if it did."""
-        return _record(Failure, self.path / "failed.json")
+        return _record(_FAILURE, self.path / "failed.json")
 
     @property
     def progress(self) -> Progress | None:
         """How far the last worker came, if it said so."""
-        return _record(Progress, self.path / "progress.json")
+        return _record(_PROGRESS, self.path / "progress.json")
 
     @property
     def wall_time_s(self) -> float | None:
@@ -200,7 +200,7 @@ class RunDirectory:
     @property
     def asked_at(self) -> float:
         """When somebody asked for this run last, in seconds since the epoch; 0 where that is not known."""
-        again = _record(Asked, self.path / "asked.json")
+        again = _record(_ASKED, self.path / "asked.json")
         with suppress(ValueError):
             return max(datetime.fromisoformat(self.spec.created).timestamp(), again.time if again else 0.0)
         return 0.0
@@ -287,12 +287,15 @@ class RunDirectory:
         self._checkpoints.keep_newest()
 
 
-def _record(kind: type[T], path: Path) -> T | None:
-    """Read a small record; one of another version of this program counts as none."""
+_ASKED, _FAILURE, _PROGRESS = TypeAdapter(Asked), TypeAdapter(Failure), TypeAdapter(Progress)
+
+
+def _record(kind: TypeAdapter[T], path: Path) -> T | None:
+    """Read a small record; one of another version of this program, or with a value of another type, counts as none."""
     content = durable.read_json(path, strict=False)
     try:
-        return None if content is None else kind(**content)
-    except TypeError:
+        return None if content is None else kind.validate_python(content)
+    except ValidationError:
         return None
 
 
