@@ -31,12 +31,21 @@ from ailft_bench.figures.comparison import Comparison, comparisons
 from ailft_bench.references import read_references, reference_files
 from ailft_bench.results import Results, write_table
 from ailft_bench.store import RunDirectory, RunSpec, runs
+from ailft_bench.suite import folder_name, suite_name
 
 #: What a run's folder takes along: everything but checkpoints, replay and locks. A bundle has the metrics, which
 #: are most of it and repeat themselves, as ``metrics.jsonl.gz``.
 _KEPT = ("run.json", "attempts.jsonl", "metrics.jsonl", "failed.json", "result.parquet", "asked.json", "done")
 _COMPRESSED = "metrics.jsonl"
 _WITH_PROVENANCE = {"run.json", "attempts.jsonl", "failed.json"}
+#: What of a ``run.json`` becomes part of a path, and the rule that a suite has for it.
+_NAMES = {
+    "suite": suite_name,
+    "scale": folder_name,
+    "algorithm": folder_name,
+    "variant": folder_name,
+    "run_id": folder_name,
+}
 
 
 def write_bundle(results: Results, results_dir: Path, out: Path, suite_file: Path | None = None) -> Path:
@@ -99,7 +108,8 @@ def import_bundle(bundle: Path, results_dir: Path) -> Imported:
     References that are there already are the same ones, and stay.
 
     Raises:
-        UserError: ``bundle`` is none, one of its runs or files is damaged, or the file system refused.
+        UserError: ``bundle`` is none, one of its runs or files is damaged or would lie outside ``results_dir``, or
+            the file system refused.
     """
     found = list(runs(bundle / "runs"))
     if not found:
@@ -108,6 +118,8 @@ def import_bundle(bundle: Path, results_dir: Path) -> Imported:
         results_dir / "references" / packed.stem: _decompressed(packed)
         for packed in sorted((bundle / "references").glob("*.json.gz"))
     }
+    for run in found:
+        _check_names(run)
     taken, refused = [], {}
     for run in found:
         target = run.spec.directory(results_dir)
@@ -151,6 +163,20 @@ def _pack(source: Path, target: Path, places: Mapping[str, str]) -> None:
             _compress(source / name, target / f"{name}.gz")
         else:
             shutil.copyfile(source / name, target / name)
+
+
+def _check_names(run: RunDirectory) -> None:
+    """Refuse a run that its own ``run.json`` would put elsewhere than into the results folder.
+
+    Raises:
+        UserError: a name of it is none that a suite could have.
+    """
+    for key, check in _NAMES.items():
+        name = getattr(run.spec, key)
+        try:
+            check(name)
+        except ValueError as error:
+            raise UserError(f"{run.path / 'run.json'}: {key}: {name!r}: {error}") from error
 
 
 def _unpack(source: Path, target: Path) -> None:

@@ -28,16 +28,26 @@ RESERVED_NAMES = ("demos", "figures", "pretrained", "reference", "references", "
 MAX_SEEDS = 10_000
 
 
-def _folder_name(name: str) -> str:
+def folder_name(name: str) -> str:
+    """Return ``name``, of a scale, an algorithm or a variant.
+
+    Raises:
+        ValueError: it could not be a folder, or would be one elsewhere.
+    """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         raise ValueError("a name has letters, digits, '_', '-' and '.' only: it becomes a folder")
     return name
 
 
-def _suite_name(name: str) -> str:
+def suite_name(name: str) -> str:
+    """Return ``name``, of a suite.
+
+    Raises:
+        ValueError: as ``folder_name``, or its folder of the results directory holds something else.
+    """
     if name in RESERVED_NAMES:
         raise ValueError(f"{name!r} is a folder of the results directory; choose another name")
-    return _folder_name(name)
+    return folder_name(name)
 
 
 def _seed_list(seeds: object) -> object:
@@ -50,7 +60,7 @@ def _seed_list(seeds: object) -> object:
     raise ValueError(f"expected a number of seeds (1 to {MAX_SEEDS}) or a list of seeds")
 
 
-Name = Annotated[str, AfterValidator(_folder_name)]
+Name = Annotated[str, AfterValidator(folder_name)]
 Seeds = Annotated[tuple[Annotated[StrictInt, Field(ge=0, lt=2**32)], ...], BeforeValidator(_seed_list)]
 Settings = dict[str, Any]
 
@@ -135,7 +145,7 @@ class Scale(_Section):
 class Suite(_Section):
     """A suite as written; ``suite_file.load`` reads it, ``cells.expand`` resolves one scale of it."""
 
-    name: Annotated[str, AfterValidator(_suite_name)]
+    name: Annotated[str, AfterValidator(suite_name)]
     description: str = ""
     environment: Environment
     demonstrations: Demonstrations = Demonstrations()

@@ -134,6 +134,27 @@ def test_damaged_metrics_are_named_and_nothing_of_their_run_is_taken(study, tmp_
     assert not list((tmp_path / "mine").rglob("*.tmp"))
 
 
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("suite", "../../evil"),
+        ("suite", "tuning"),
+        ("scale", ".."),
+        ("algorithm", "../../../evil"),
+        ("variant", "a/../../../../evil"),
+        ("run_id", "/../../x"),
+    ],
+)
+def test_run_whose_names_lead_out_of_the_results_is_named_and_nothing_is_taken(study, tmp_path, key, name):
+    shutil.copytree(study[1] / "runs", tmp_path / "paper" / "runs")
+    record = next((tmp_path / "paper").rglob("vmail/*/run.json"))
+    record.write_text(json.dumps(json.loads(record.read_text()) | {key: name}))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=re.escape(f"{record}: {key}: {name!r}: ")):
+        import_bundle(tmp_path / "paper", tmp_path / "a" / "b" / "mine")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_run_that_is_there_already_is_refused_and_the_others_are_taken(study, tmp_path):
     mine = run("vmail", 0).write(tmp_path)
     before = (mine.path / "metrics.jsonl").read_bytes()
