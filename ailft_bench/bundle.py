@@ -109,7 +109,7 @@ def import_bundle(bundle: Path, results_dir: Path) -> Imported:
 
     Raises:
         UserError: ``bundle`` is none, one of its runs or files is damaged or would lie outside ``results_dir``, or
-            the file system refused.
+            the file system refused. What is damaged is found before anything is taken.
     """
     found = list(runs(bundle / "runs"))
     if not found:
@@ -120,26 +120,30 @@ def import_bundle(bundle: Path, results_dir: Path) -> Imported:
     }
     for run in found:
         _check_names(run)
-    taken, refused = [], {}
-    for run in found:
-        target = run.spec.directory(results_dir)
-        if target.exists():
-            refused[run.path] = f"{run.spec.run_id} is there already: {target}"
-            continue
-        partial = temporary_beside(target)
-        with storage_errors(target):
-            try:
-                _unpack(run.path, partial)
+    waiting: dict[Path, Path] = {}
+    refused: dict[Path, str] = {}
+    try:
+        for run in found:
+            target = run.spec.directory(results_dir)
+            if target.exists() or target in waiting:
+                refused[run.path] = f"{run.spec.run_id} is there already: {target}"
+                continue
+            waiting[target] = temporary_beside(target)
+            with storage_errors(target):
+                _unpack(run.path, waiting[target])
+        # Only now that all of them are known to be whole.
+        for target, partial in waiting.items():
+            with storage_errors(target):
                 partial.rename(target)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
-        taken.append(target)
+    finally:
+        for partial in waiting.values():
+            shutil.rmtree(partial, ignore_errors=True)
     missing = [path for path in lines if not path.exists()]
     for path in missing:
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(path, lines[path])
-    return Imported(taken, refused, len(missing))
+    return Imported(list(waiting), refused, len(missing))
 
 
 def _write_tables(comparison: Comparison, references: Mapping[str, Mapping[str, float]], folder: Path) -> None:

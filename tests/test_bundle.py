@@ -124,13 +124,13 @@ def test_bundle_of_uncompressed_metrics_is_taken_as_it_is(study, tmp_path):
 @pytest.mark.parametrize(
     "damage", [lambda data: b"", lambda data: data[:-9], lambda data: b"{}" + data, lambda data: data[:20] + data[24:]]
 )
-def test_damaged_metrics_are_named_and_nothing_of_their_run_is_taken(study, tmp_path, damage):
+def test_damaged_metrics_are_named_and_no_run_is_taken(study, tmp_path, damage):
     shutil.copytree(study[1] / "runs", tmp_path / "paper" / "runs")
     packed = next((tmp_path / "paper").rglob("vmail/*/metrics.jsonl.gz"))
     packed.write_bytes(damage(packed.read_bytes()))
     with pytest.raises(UserError, match=re.escape(f"{packed}: damaged")):
         import_bundle(tmp_path / "paper", tmp_path / "mine")
-    assert packed.parent.name not in {run.path.name for run in runs(tmp_path / "mine")}
+    assert not list(runs(tmp_path / "mine"))
     assert not list((tmp_path / "mine").rglob("*.tmp"))
 
 
@@ -165,6 +165,15 @@ def test_run_that_is_there_already_is_refused_and_the_others_are_taken(study, tm
     assert "is there already" in reason
     assert (mine.path / "metrics.jsonl").read_bytes() == before
     assert len(import_bundle(study[1], tmp_path).refused) == 5
+
+
+def test_run_that_a_bundle_holds_twice_is_taken_once(study, tmp_path):
+    shutil.copytree(study[1] / "runs", tmp_path / "paper" / "runs")
+    one = next((tmp_path / "paper").rglob("vmail/*/run.json")).parent
+    shutil.copytree(one, one.with_name(f"{one.name}-copy"))
+    imported = import_bundle(tmp_path / "paper", tmp_path / "mine")
+    assert (len(imported.taken), len(imported.refused)) == (5, 1)
+    assert not list((tmp_path / "mine").rglob("*.tmp"))
 
 
 def test_run_that_two_suites_have_is_taken_for_both(tmp_path):
