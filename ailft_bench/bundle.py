@@ -29,7 +29,7 @@ from ailft_bench.durable import storage_errors, temporary_beside, write_bytes
 from ailft_bench.errors import UserError
 from ailft_bench.figures.comparison import Comparison, comparisons
 from ailft_bench.references import read_references, reference_files
-from ailft_bench.results import Results, write_table
+from ailft_bench.results import Results, specs_of, write_table
 from ailft_bench.store import RunDirectory, RunSpec, runs
 from ailft_bench.suite import folder_name, suite_name
 
@@ -82,7 +82,7 @@ def write_bundle(results: Results, results_dir: Path, out: Path, suite_file: Pat
                 _compress(path, partial / "references" / f"{path.name}.gz")
             if suite_file is not None:
                 shutil.copyfile(suite_file, partial / "suite.yaml")
-            specs = list(results.specs.values())
+            specs = specs_of(results.runs)
             write_bytes(partial / "versions.txt", _versions(specs).encode())
             script = partial / "reproduce.sh"
             write_bytes(script, _without_places(reproduction.script(specs, suite_file), places).encode())

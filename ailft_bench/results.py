@@ -112,6 +112,11 @@ def load_results(
     return Results(metrics, table, {run.run_id: run.spec for run in read if run.spec is not None})
 
 
+def specs_of(table: pd.DataFrame) -> list[RunSpec]:
+    """Return what each run of a table of runs is, under its own label; of those alone whose ``run.json`` is whole."""
+    return [RunDirectory(Path(run.directory)).spec for run in table.itertuples() if run.run_id]
+
+
 def newest_suite(results_dir: Path) -> str:
     """Return the suite whose runs were written to last.
 

@@ -188,6 +188,23 @@ def test_run_that_two_suites_have_is_taken_for_both(tmp_path):
     assert [run.spec.run_id for run in runs(tmp_path / "mine")] == [identity, identity]
 
 
+def test_script_asks_for_a_run_under_each_of_its_labels(tmp_path, monkeypatch):
+    monkeypatch.setattr("ailft_bench.bundle.figures.plot", lambda *arguments: [])
+    results = tmp_path / "results"
+    known = run("conservative", 0).write(results)
+    for changes in ({"algorithm": "alpha_10"}, {"suite": "kitchen_alpha"}):
+        other = dataclasses.replace(run("conservative", 0), method="conservative", **changes)
+        record = other.write(results).path / "run.json"
+        record.write_text(record.read_text().replace(other.run_id, known.spec.run_id))
+    bundle = write_bundle(load_results(results), results, tmp_path / "paper")
+    assert [line for line in (bundle / "reproduce.sh").read_text().splitlines() if line.startswith("ailft-bench")] == [
+        "ailft-bench run kitchen --scale cpu --seeds 0, --algorithms alpha_10,conservative",
+        "ailft-bench run kitchen_alpha --scale cpu --seeds 0, --algorithms conservative",
+        "ailft-bench plot kitchen --scale cpu",
+        "ailft-bench plot kitchen_alpha --scale cpu",
+    ]
+
+
 def test_smoke_runs_and_existing_directories_are_refused_and_nothing_is_left(study, tmp_path):
     with pytest.raises(UserError, match="exists already"):
         write_bundle(load_results(study[0]), *study)

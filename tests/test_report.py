@@ -98,6 +98,16 @@ def test_page_warns_of_lines_that_are_of_two_environments_and_of_code_that_chang
     assert f"with another version of the code: conservative/{directory.path.name}." in text
 
 
+def test_page_has_the_command_of_a_run_under_each_of_its_labels(tmp_path):
+    one = run("conservative", 0, 1.0)
+    other = run("alpha_10", 0, 1.0, method="conservative")
+    results = write_all(tmp_path / "results", [one, other])
+    record = other.spec.directory(results) / "run.json"
+    record.write_text(record.read_text().replace(other.run_id, one.run_id))
+    text = write_report(load_results(results), tmp_path / "page.html", results, with_videos=False).read_text()
+    assert "ailft-bench run kitchen --scale cpu --seeds 0, --algorithms alpha_10,conservative" in text
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (500, "dark")])
 def test_browser_opens_the_page_without_errors_and_shows_every_picture(page, tmp_path, width, scheme):

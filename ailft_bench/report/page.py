@@ -17,8 +17,8 @@ from ailft_bench.figures.comparison import Cell, Comparison, comparisons
 from ailft_bench.figures.data import final_table, finals
 from ailft_bench.figures.style import SMOKE_STAMP, cell_colours
 from ailft_bench.report.videos import Video, videos
-from ailft_bench.results import Results
-from ailft_bench.store import RunDirectory, RunSpec
+from ailft_bench.results import Results, specs_of
+from ailft_bench.store import RunDirectory
 
 #: Figures by the last part of their names, in the order of the page.
 _FIGURES = {
@@ -129,7 +129,7 @@ def _warnings(comparison: Comparison) -> str:
         parts.append(("note", f"{comparison.superseded} runs of older configurations are left out."))
     if comparison.unlike:
         parts.append(("bad", f"The algorithms are not comparable: they differ in {', '.join(comparison.unlike)}."))
-    versions = {run.provenance.get("source_sha256") for run in _specs(comparison)} - {None}
+    versions = {run.provenance.get("source_sha256") for run in specs_of(comparison.runs)} - {None}
     if len(versions) > 1:
         parts.append(("bad", f"The runs were made with {len(versions)} versions of the code: see Reproduce."))
     found = [RunDirectory(Path(place)) for place in runs["directory"] if place]
@@ -257,7 +257,7 @@ def _runs(comparison: Comparison) -> str:
 
 
 def _reproduce(comparison: Comparison) -> str:
-    specs = _specs(comparison)
+    specs = specs_of(comparison.runs)
     versions: dict[str, set[str]] = {}
     for spec in specs:
         for name, version in (spec.provenance.get("packages") or {}).items():
@@ -265,10 +265,6 @@ def _reproduce(comparison: Comparison) -> str:
     rows = [{"package": name, "version": ", ".join(sorted(found))} for name, found in sorted(versions.items())]
     packages = f"<details><summary>Versions</summary>{_table(pd.DataFrame(rows))}</details>" if rows else ""
     return f"<pre>{_text(chr(10).join(reproduction.commands(specs)))}</pre>{packages}"
-
-
-def _specs(comparison: Comparison) -> list[RunSpec]:
-    return [comparison.specs[run_id] for run_id in comparison.runs["run_id"] if run_id]
 
 
 def _images(comparison: Comparison, drawn: Iterable[Path]) -> dict[str, bytes]:
