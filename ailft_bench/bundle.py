@@ -230,7 +230,7 @@ def _without_places(text: str, places: Mapping[str, str]) -> str:
 
 
 def _versions(specs: Iterable[RunSpec]) -> str:
-    """Return pip's requirements; a package that the runs had in several versions is listed with all as comments."""
+    """Return pip's requirements; of several versions of a package the highest, with the others as comments."""
     found: dict[str, set[str]] = {}
     for spec in specs:
         for name, version in (spec.provenance.get("packages") or {}).items():
@@ -238,6 +238,13 @@ def _versions(specs: Iterable[RunSpec]) -> str:
                 found.setdefault(name, set()).add(str(version))
     lines = []
     for name, versions in sorted(found.items()):
-        pins = [f"{name}=={version.partition('+')[0]}" for version in sorted(versions)]
+        pins = [f"{name}=={version.partition('+')[0]}" for version in sorted(versions, key=_order)]
         lines += [pins[-1], *(f"# also: {pin}" for pin in pins[:-1])]
     return "\n".join([*lines, ""])
+
+
+def _order(version: str) -> tuple[list[int], bool, str]:
+    """Sort versions by their numbers (2.9 before 2.10), and what comes before a release (2.10rc1) before it."""
+    rest = version.lstrip("0123456789.")
+    numbers = [int(number) for number in version.removesuffix(rest).split(".") if number]
+    return numbers, not rest.startswith(("a", "b", "c", "rc", "dev")), rest

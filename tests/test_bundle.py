@@ -205,6 +205,27 @@ def test_script_asks_for_a_run_under_each_of_its_labels(tmp_path, monkeypatch):
     ]
 
 
+def test_of_several_versions_the_highest_by_number_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("ailft_bench.bundle.figures.plot", lambda *arguments: [])
+    found = {
+        "torch": ["2.9.1+cpu", "2.10.0", "2.10.0rc1"],
+        "dateutil": ["2.9.0.post0", "2.9.0", "2.8"],
+        "odd": ["unknown", "1.0", "1.0.dev3"],
+    }
+    made = [run("conservative", seed) for seed in range(3)]
+    results = write_all(tmp_path / "results", made)
+    for place, one in enumerate(made):
+        record = one.spec.directory(results) / "run.json"
+        packages = {name: versions[place] for name, versions in found.items()}
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"provenance": {"packages": packages}}))
+    bundle = write_bundle(load_results(results), results, tmp_path / "paper")
+    assert (bundle / "versions.txt").read_text().splitlines() == [
+        *("dateutil==2.9.0.post0", "# also: dateutil==2.8", "# also: dateutil==2.9.0"),
+        *("odd==1.0", "# also: odd==unknown", "# also: odd==1.0.dev3"),
+        *("torch==2.10.0", "# also: torch==2.9.1", "# also: torch==2.10.0rc1"),
+    ]
+
+
 def test_smoke_runs_and_existing_directories_are_refused_and_nothing_is_left(study, tmp_path):
     with pytest.raises(UserError, match="exists already"):
         write_bundle(load_results(study[0]), *study)
