@@ -52,11 +52,18 @@ def load_policy(run: RunDirectory, device: str = "cpu") -> TrainedPolicy:
     """Rebuild the policy of ``run`` from its newest checkpoint.
 
     Raises:
-        UserError: no checkpoint, one of another version of the code, or a changed environment.
+        UserError: no checkpoint, one of another version of the code, or an environment that changed or is not here.
     """
     spec = run.spec
     env_id = spec.environment["id"]
-    if environment_class(env_id).version != spec.environment.get("version"):
+    try:
+        version = environment_class(env_id).version
+    except LookupError as error:
+        raise UserError(
+            f"{run.path}: the environment of run {spec.run_id} is not here ({error}); "
+            "the module that registers it must be importable from here, as from the folder where the run was made"
+        ) from error
+    if version != spec.environment.get("version"):
         raise UserError(f"{env_id}: changed since run {spec.run_id}; its policy cannot be compared any more")
     step, path, state = _newest_state(run, device)
     env = make_env(env_id, spec.environment_kwargs)

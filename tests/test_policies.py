@@ -1,4 +1,5 @@
 import io
+import re
 
 import numpy as np
 import pytest
@@ -84,6 +85,14 @@ def test_run_without_checkpoint_and_foreign_one_are_named(tmp_path):
     changed.save_checkpoint(5, lambda folder: None)
     with pytest.raises(UserError, match="changed since"):
         load_policy(changed)
+
+
+def test_run_whose_environment_cannot_be_imported_is_a_message_that_names_both(tmp_path):
+    run = RunDirectory.create(tmp_path, spec(environment={"id": "nowhere_module:My-v0", "version": 1}))
+    run.save_checkpoint(5, lambda folder: None)
+    parts = f"the environment of run {run.spec.run_id} is not here (nowhere_module:My-v0: cannot import nowhere_module"
+    with pytest.raises(UserError, match=f"{re.escape(parts)}.*must be importable from here"):
+        load_policy(run)
 
 
 def test_video_shows_an_episode_of_the_evaluations_in_training(trained, tmp_path):

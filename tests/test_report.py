@@ -3,14 +3,17 @@ import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 from synthetic_results import SyntheticRun, evaluation, write_all
 
+from ailft_bench.demos.episode import build_episode, save_episode
 from ailft_bench.figures.captions import curve_caption
 from ailft_bench.figures.comparison import comparisons
 from ailft_bench.report import write_report
+from ailft_bench.report.videos import videos
 from ailft_bench.results import load_results
-from ailft_bench.store import RunDirectory
+from ailft_bench.store import RunDirectory, runs
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -106,6 +109,22 @@ def test_page_has_the_command_of_a_run_under_each_of_its_labels(tmp_path):
     record.write_text(record.read_text().replace(other.run_id, one.run_id))
     text = write_report(load_results(results), tmp_path / "page.html", results, with_videos=False).read_text()
     assert "ailft-bench run kitchen --scale cpu --seeds 0, --algorithms alpha_10,conservative" in text
+
+
+def test_videos_of_runs_whose_environment_cannot_be_imported_are_notes(tmp_path):
+    env_id, demonstrations = "nowhere_module:My-v0", tmp_path / "demonstrations"
+    demonstrations.mkdir()
+    images, action = np.zeros((2, 64, 64, 3)), np.zeros((1, 2))
+    save_episode(demonstrations / "000.npz", build_episode(images, action, [0, 1], None, None, {"env_id": env_id}))
+    source = {"source": str(demonstrations), "episodes": 1, "seed": 0, "checksum": "c"}
+    environment = {"id": env_id, "version": 1}
+    results = write_all(tmp_path / "results", [run("vmail", 0, 1.0, environment=environment, demonstrations=source)])
+    (directory,) = runs(results)
+    directory.save_checkpoint(400, lambda folder: None)
+    (comparison,) = comparisons(load_results(results))
+    shown = list(videos(comparison, results))
+    assert [video.content for video in shown] == [None, None]
+    assert all("cannot import nowhere_module" in video.note for video in shown)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")

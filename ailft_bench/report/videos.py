@@ -67,7 +67,7 @@ def _demonstration(spec: RunSpec, results_dir: Path) -> Video:
     title = "demonstration"
     try:
         found = provide(spec.environment["id"], spec.environment_kwargs, cache=results_dir / "demos", **given)
-    except (UserError, KeyError, TypeError) as error:
+    except (UserError, LookupError, TypeError) as error:
         return Video(title, f"not at hand: {error}", None)
     episode = found.episodes[0]
     shown = EvaluatedEpisode({}, episode.image, episode.action)
