@@ -47,7 +47,13 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def temporary_beside(path: Path) -> Path:
-    """Return a name in the same folder that no other process uses and that no listing mistakes for data."""
+    """Return a name in the same folder that no other process uses and that no listing mistakes for data.
+
+    Raises:
+        UserError: ``path`` is the current folder or the root, which have no name.
+    """
+    if not path.name:
+        raise UserError(f"{path}: a folder that is there already; choose a name in it, for example {path / 'NAME'}")
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
 
 
@@ -76,6 +82,7 @@ def write_bytes(path: Path, content: bytes, *, exclusive: bool = False, durable:
 
     Raises:
         StorageError: the file system refused, or what stands there is no file.
+        UserError: ``path`` has no name.
     """
     temporary = temporary_beside(path)
     with storage_errors(path):

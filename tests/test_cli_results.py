@@ -37,6 +37,25 @@ def test_damaged_runs_stop_no_command_and_are_said_loudly(results, arguments):
         assert name in warning
 
 
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (("export", "kitchen", "--format", "csv", "--out", "."), (".: a folder", "choose a name in it")),
+        (("report", "kitchen", "--no-videos", "--out", "."), (".: a folder", "choose a name in it")),
+        (("status", "/nowhere/results/kitchen"), ("no runs of suite /nowhere/results/kitchen", "allowed: kitchen")),
+        (("status", "kitchen["), ("no runs of suite kitchen[", "did you mean 'kitchen'?")),
+        (("status", "kit*"), ("no runs of suite kit*", "kitchen")),
+    ],
+)
+def test_name_that_is_none_is_a_message_and_exit_code_2(results, arguments, parts):
+    before = sorted(results.rglob("*"))
+    finished = ailft(results, *arguments)
+    assert finished.returncode == 2
+    for part in parts:
+        assert part in finished.stderr
+    assert sorted(results.rglob("*")) == before
+
+
 def test_status_shows_a_damaged_run(results):
     finished = ailft(results, "status")
     assert finished.returncode == 0

@@ -310,6 +310,8 @@ def _is_valid(result: Path) -> bool:
 
 
 def runs(results: Path, suite: str = "*", scale: str = "*") -> Iterator[RunDirectory]:
-    """Find the runs below ``results``, in the order of their paths."""
-    for path in sorted(results.glob(f"{suite}/{scale}/*/seed-*/run.json")):
-        yield RunDirectory(path.parent)
+    """Find the runs below ``results`` (of one suite, at one scale), in the order of their paths."""
+    for path in sorted(results.glob("*/*/*/seed-*/run.json")):
+        # Compared, not globbed: whoever types a path or a bracket means a name.
+        if suite in ("*", path.parts[-5]) and scale in ("*", path.parts[-4]):
+            yield RunDirectory(path.parent)
