@@ -65,7 +65,7 @@ def explain(run: RunDirectory) -> Explanation:
         return Explanation("done", f"after {len(attempts)} starts", where, "")
     if state == "running":
         return Explanation("running", str(run.holder), where, "")
-    job = queue.remembered(run.path.parents[3], run.path)
+    job = _job(run)
     if job is not None and job.live:
         return Explanation("queued", str(job), job.node or where, "")
     if failure is not None:
@@ -95,6 +95,12 @@ def show(out: Console, run: RunDirectory) -> None:
         out.print(found.tail, markup=False, style="dim")
     if found.verdict not in ("done", "running", "queued"):
         out.print(f"again:   {status.command(spec)}", markup=False)
+
+
+def _job(run: RunDirectory) -> Job | None:
+    """Return the run's last job; one that was copied to near the root has no results folder above it, and none."""
+    above = run.path.parents
+    return queue.remembered(above[3], run.path) if len(above) > 3 else None
 
 
 def _verdict(failure: Failure, job: Job | None) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,12 @@ def test_runs_without_failure_have_a_verdict_too(run: RunDirectory) -> None:
     assert explain.explain(run).verdict == "stopped"
     run.finish()
     assert explain.explain(run) == Explanation("done", "after 1 starts", explain.explain(run).where, "")
+
+
+def test_run_that_was_copied_to_near_the_root_has_a_verdict(run: RunDirectory) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as copied:
+        shutil.copy(run.path / "run.json", copied)
+        assert explain.explain(RunDirectory(Path(copied))).verdict == "never started"
 
 
 def test_screen_shows_every_attempt_with_its_end_and_the_command(run: RunDirectory) -> None:
