@@ -186,18 +186,23 @@ def _check_environment(file: YamlFile, suite: Suite, try_them: bool) -> None:
         except LookupError as error:
             ours = [known for known in gymnasium.registry if known.startswith("ailft/")]
             raise UserError(f"{where('id')}: {error}; {nearest(environment.id, ours)}") from error
-        _check_arguments(environment, cls, where)
+        check_arguments(environment.id, environment.kwargs, cls, where)
         if try_them:
             _try(environment, where)
 
 
-def _check_arguments(environment: Environment, cls: type[ImitationEnv], where: Callable[[str], str]) -> None:
+def check_arguments(env_id: str, kwargs: Settings, cls: type[ImitationEnv], where: Callable[[str], str]) -> None:
+    """Check the arguments of an environment by the names and types that its class has.
+
+    Raises:
+        UserError: one that it does not take, or of another type; it stands ``where`` the function says.
+    """
     parameters = inspect.signature(cls).parameters
     takes_more = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    for name, value in environment.kwargs.items():
+    for name, value in kwargs.items():
         if name not in parameters and not takes_more:
             hint = nearest(name, parameters)
-            raise UserError(f"{where(name)}: {environment.id} has no argument {name!r}; {hint}")
+            raise UserError(f"{where(name)}: {env_id} has no argument {name!r}; {hint}")
         try:
             as_annotated(cls, name, value)
         except ValidationError as error:

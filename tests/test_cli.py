@@ -68,6 +68,12 @@ def ailft(folder: Path, *arguments: str, **variables: str) -> subprocess.Complet
         (["export", "--out", "x.csv"], ["results"]),
         (["demos", "make", "--env", "kichen"], ["--env kichen", "did you mean 'kitchen'?"]),
         (["demos", "make", "--env", "push", "--set", "image_size"], ["expected key=value"]),
+        (["demos", "make", "--env", "push", "--set", "horizon=1.5"], ["--set horizon: 1.5", "valid integer"]),
+        (["demos", "make", "--env", "push", "--set", "horizn=9"], ["--set horizn", "did you mean 'horizon'?"]),
+        (["demos", "make", "--env", "push", "--set", "id=9"], ["--set id", "allowed: action_noise"]),
+        (["demos", "make", "--env", "nomod:My-v0", "--set", "horizon=9"], ["--env nomod:My-v0", "cannot import"]),
+        (["demos", "import", "toy.npz", "--env", "nomod:My-v0", "--out", "d"], ["'nomod:My-v0'", "importable"]),
+        (["demos", "import", "toy.npz", "--env", "nomod/My-v0", "--out", "d"], ["'nomod/My-v0'"]),
         (["demos", "show", "nowhere"], ["nowhere"]),
     ],
 )

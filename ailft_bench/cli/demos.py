@@ -136,7 +136,20 @@ def _environment(name: str, assignments: list[str] | None) -> tuple[str, dict[st
         if not equals:
             raise UserError(f"--set {assignment}: expected key=value, for example start_noise=0.1")
         kwargs[key.strip()] = parse_value(assignment, text)
+    if kwargs:
+        _check_arguments(short.get(name, name), kwargs)
     return short.get(name, name), kwargs
+
+
+def _check_arguments(env_id: str, kwargs: dict[str, Any]) -> None:
+    from ailft_bench.envs import environment_class
+    from ailft_bench.suite_file import check_arguments
+
+    try:
+        cls = environment_class(env_id)
+    except LookupError as error:
+        raise UserError(f"--env {error}") from error
+    check_arguments(env_id, kwargs, cls, lambda key: f"--set {key}")
 
 
 def _episodes(directory: Path | None, env_id: str, kwargs: dict[str, Any], results: Path) -> tuple[Episode, ...]:
