@@ -79,15 +79,20 @@ def find(suite: str) -> Path:
         return path
     if path.suffix in (".yaml", ".yml") or len(path.parts) != 1:
         raise UserError(f"{suite}: no such file")
+    known = shipped()
+    if suite not in known:
+        raise UserError(f"{suite}: neither a file nor a shipped suite; {nearest(suite, known)}")
+    return known[suite]
+
+
+def shipped() -> dict[str, Path]:
+    """Return the suites that have a name: those in ``suites`` here, else those of this package."""
     folders = [
         Path("suites"),
         Path(__file__).parent.parent / "suites",
         Path(__file__).parent / "shipped_suites",
     ]
-    shipped = {file.stem: file for folder in reversed(folders) for file in folder.glob("*.yaml")}
-    if suite not in shipped:
-        raise UserError(f"{suite}: neither a file nor a shipped suite; {nearest(suite, shipped)}")
-    return shipped[suite]
+    return {file.stem: file for folder in reversed(folders) for file in folder.glob("*.yaml")}
 
 
 def _drop_from_scales(file: YamlFile, key: Key) -> None:

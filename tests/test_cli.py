@@ -59,6 +59,7 @@ def ailft(folder: Path, *arguments: str, **variables: str) -> subprocess.Complet
         (["tune", "alpha:log[0,3]", "--suite", "toy.yaml", "--scale", "smoke"], ["alpha = 0 is a trial of its own"]),
         (["tune", "alpha", "--suite", "toy.yaml", "--algorithm", "vmail"], ["is what makes vmail"]),
         (["tune", "alpha", "--suite", "toy.yaml", "--scale", "smoke", "--objective", "speed"], ["unknown objective"]),
+        (["cancel", "kichen"], ["kichen: neither a suite nor a folder in results", "did you mean 'kitchen'?"]),
         (["explain", "c0ffee"], ["c0ffee", "no run"]),
         (["run", "toy.yaml", "--results", "toy.yaml/x"], ["a part of this path is a file"]),
         (["run", "misspelt.yaml"], ["misspelt.yaml, line 12", "did you mean 'seeds'?"]),
@@ -146,6 +147,17 @@ def test_results_folder_comes_from_the_option_or_the_environment(tmp_path: Path)
     assert by_option.returncode == by_variable.returncode == 0
     assert by_option.stdout == by_variable.stdout
     assert "1 done" in by_option.stdout
+
+
+def test_jobs_of_a_suite_whose_file_is_gone_can_be_cancelled_and_its_misspelt_name_is_a_message(tmp_path: Path) -> None:
+    RunDirectory.create(tmp_path / "results", make_spec(suite="gone"))
+    (tmp_path / "results" / "demos").mkdir()
+    known = ailft(tmp_path, "cancel", "gone")
+    assert (known.returncode, known.stdout) == (0, "no jobs of this suite are queued or running\n")
+    for name, hint in (("gon", "did you mean 'gone'?"), ("demos", "allowed: gone, ")):
+        unknown = ailft(tmp_path, "cancel", name)
+        assert unknown.returncode == 2
+        assert hint in unknown.stderr
 
 
 def test_help_and_version_import_nothing_heavy(tmp_path: Path) -> None:

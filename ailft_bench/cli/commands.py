@@ -21,6 +21,7 @@ from ailft_bench.cli.options import (
     ScaleOption,
     SetOption,
     is_suite_file,
+    known_suite_name,
     parse_names,
     parse_seeds,
     suite_name,
@@ -157,7 +158,7 @@ def cancel(suite: SuiteArgument, scale: ScaleOption = None, results: ResultsOpti
     """End the SLURM jobs of a suite, and nothing else; what they saved stays."""
     from ailft_bench.slurm import watch
 
-    cancelled = watch.cancel(results, suite_name(suite), scale)
+    cancelled = watch.cancel(results, known_suite_name(suite, results), scale)
     print(f"{len(cancelled)} jobs cancelled" if cancelled else "no jobs of this suite are queued or running")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from ailft_bench import machine
-from ailft_bench.errors import UserError
+from ailft_bench.errors import UserError, nearest
 
 ResultsOption = Annotated[
     Path,
@@ -89,3 +89,19 @@ def suite_name(suite: str) -> str:
     if not is_suite_file(suite):
         return suite
     return suite_file.load(suite).name
+
+
+def known_suite_name(suite: str, results: Path) -> str:
+    """Return the name under which ``results`` keep ``suite``, which has to be a suite or to have results.
+
+    Raises:
+        UserError: it is neither.
+    """
+    from ailft_bench import suite_file
+    from ailft_bench.suite import RESERVED_NAMES
+
+    folders = {path.name for path in results.glob("*") if path.is_dir()} - set(RESERVED_NAMES)
+    if suite not in folders and not is_suite_file(suite):
+        hint = nearest(suite, folders | suite_file.shipped().keys())
+        raise UserError(f"{suite}: neither a suite nor a folder in {results}; {hint}")
+    return suite_name(suite)
