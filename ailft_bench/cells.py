@@ -28,7 +28,7 @@ def expand(suite: Suite, scale: str, algorithms: Sequence[str] = (), seeds: Sequ
         seeds: the seeds to run; the suite's own when empty.
 
     Raises:
-        UserError: an unknown algorithm.
+        UserError: an unknown algorithm, or demonstrations that are not there.
     """
     from ailft_bench.demos.collection import SCRIPTED, demonstrations_checksum
 
@@ -42,7 +42,12 @@ def expand(suite: Suite, scale: str, algorithms: Sequence[str] = (), seeds: Sequ
     demonstrations = resolved.demonstrations.model_dump()
     if demonstrations["source"] != SCRIPTED:
         demonstrations["source"] = str(Path(demonstrations["source"]).resolve())
-    checksum = demonstrations_checksum(env_id, env_kwargs, **demonstrations)
+    try:
+        checksum = demonstrations_checksum(env_id, env_kwargs, **demonstrations)
+    except UserError as error:
+        where = f"suite {suite.name}, scale {scale}: demonstrations.source"
+        hint = "" if demonstrations["source"] == SCRIPTED else f"; allowed: {SCRIPTED}, or a directory of episodes"
+        raise UserError(f"{where}: {error}{hint}") from error
     size = suite.scales[scale]
     cells = []
     for seed in seeds or suite.seeds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,12 @@ def test_expansion_is_restricted_by_algorithms_and_seeds(tmp_path: Path) -> None
     assert [(spec.seed, spec.label) for spec in specs] == [(7, "vmail"), (3, "vmail")]
     with pytest.raises(UserError, match="did you mean 'vmail'"):
         expand(tmp_path, algorithms=["vmial"])
+
+
+def test_demonstrations_that_are_not_there_are_named_with_their_suite_scale_and_key(tmp_path: Path) -> None:
+    where = f"suite toy, scale smoke: demonstrations.source: {Path('scriptd').resolve()}: no such directory"
+    with pytest.raises(UserError, match=f"{re.escape(where)}.*allowed: scripted, or a directory"):
+        expand(tmp_path, "demonstrations.source=scriptd")
 
 
 def test_machine_and_checkpoints_do_not_change_a_suites_runs(tmp_path: Path) -> None:
