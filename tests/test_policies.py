@@ -107,6 +107,18 @@ def test_video_shows_an_episode_of_the_evaluations_in_training(trained, tmp_path
     assert np.argmin([np.abs(shown - start).mean() for start in starts]) == 1
 
 
+def test_help_of_video_says_what_the_file_is_called_by_default(trained, tmp_path, monkeypatch):
+    run, _, _ = trained
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(app, ["video", str(run.path)]).exit_code == 0
+    (written,) = tmp_path.glob("*.webp")
+    told = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["video", "--help"]).output
+    name = re.search(r"Default: (\S+\.webp) here", told)[1]
+    for part, value in (("SUITE", "toy"), ("ALGORITHM", "conservative"), ("SEED", "0"), ("STEP", "200")):
+        name = name.replace(part, value)
+    assert name == written.name
+
+
 def episode(tasks, cost=0.0):
     images = np.zeros((5, 8, 8, 3), np.uint8)
     images[np.arange(5), np.arange(5)] = 255

@@ -129,7 +129,10 @@ def import_(
 
 def video(
     run: RunArgument,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help=".webp or .gif. Default: RUN.webp here.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help=".webp or .gif. Default: SUITE-ALGORITHM-seed-SEED-STEP.webp here."),
+    ] = None,
     sample: SampleOption = False,
     episode: Annotated[int, typer.Option(min=0, help="Which episode of the evaluations in training.")] = 0,
     results: ResultsOption = Path("results"),
