@@ -73,8 +73,8 @@ def ailft(folder: Path, *arguments: str, **variables: str) -> subprocess.Complet
         (["demos", "make", "--env", "push", "--set", "horizn=9"], ["--set horizn", "did you mean 'horizon'?"]),
         (["demos", "make", "--env", "push", "--set", "id=9"], ["--set id", "allowed: action_noise"]),
         (["demos", "make", "--env", "nomod:My-v0", "--set", "horizon=9"], ["--env nomod:My-v0", "cannot import"]),
-        (["demos", "import", "toy.npz", "--env", "nomod:My-v0", "--out", "d"], ["'nomod:My-v0'", "importable"]),
-        (["demos", "import", "toy.npz", "--env", "nomod/My-v0", "--out", "d"], ["'nomod/My-v0'"]),
+        (["demos", "import", "toy.npz", "--env", "nomod:My-v0", "--out", "d"], ["nomod:My-v0", "cannot import"]),
+        (["demos", "import", "toy.npz", "--env", "nomod/My-v0", "--out", "d"], ["nomod/My-v0", "no such environment"]),
         (["demos", "show", "nowhere"], ["nowhere"]),
     ],
 )

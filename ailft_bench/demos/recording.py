@@ -31,7 +31,8 @@ def make_env(env_id: str, env_kwargs: dict[str, Any]) -> ImitationEnv:
     """Make an environment of the project.
 
     Raises:
-        UserError: no such environment, its module cannot be imported, or keyword arguments it does not take.
+        UserError: no such environment, its module cannot be imported, it is none of this project's, or keyword
+            arguments it does not take.
     """
     try:
         cls = environment_class(env_id)
