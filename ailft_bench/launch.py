@@ -15,6 +15,7 @@ from ailft_bench.envs.gl import configure_gl
 from ailft_bench.errors import UserError, nearest
 from ailft_bench.estimate import estimate
 from ailft_bench.executors import Executor
+from ailft_bench.found_runs import found_run
 from ailft_bench.pool import Ending
 from ailft_bench.references import provide_references
 from ailft_bench.slurm import queue
@@ -121,10 +122,8 @@ def work(
     states = plan(specs, results, queued)
     for path, state in states.items():
         if state == "done":
-            run = RunDirectory(path)
-            run.tidy_up()
-            if any(other.parent not in states for other in path.parent.glob("seed-*/run.json")):
-                run.ask_again()
+            RunDirectory(path).tidy_up()
+    _ask_again(states)
     if all(state == "done" for state in states.values()):
         return {}
     _check_writable(results)
@@ -151,6 +150,24 @@ def work(
         elif state != "done":
             endings[path] = Ending("elsewhere", str(queued.get(path, "another process works on it")))
     return endings | (executor.run(out, results, cells, memory_gib) if cells else {})
+
+
+def _ask_again(states: Mapping[Path, str]) -> None:
+    """Note of the cells that are here already, and whose label has another configuration too, that these are wanted."""
+    others: dict[Path, set[str | None]] = {}
+    for path, state in states.items():
+        if state == "missing":
+            continue
+        if path.parent not in others:
+            known = (file.parent for file in path.parent.glob("seed-*/run.json"))
+            others[path.parent] = {_configuration(folder) for folder in known if folder not in states}
+        if others[path.parent] - {_configuration(path), None}:
+            with suppress(durable.StorageError):  # figures of results that cannot be written stay as they are
+                RunDirectory(path).ask_again()
+
+
+def _configuration(folder: Path) -> str | None:
+    return found_run(RunDirectory(folder)).configuration
 
 
 def _queued(out: Console, results: Path, executor: Executor) -> dict[Path, Job]:

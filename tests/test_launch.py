@@ -97,6 +97,31 @@ def test_suite_that_is_run_again_after_a_trial_of_another_value_is_shown_again(l
     assert set(shown.loc[~shown["superseded"], "run_id"]) == {spec.run_id for spec in own}
 
 
+def test_interrupted_suite_that_goes_on_after_a_trial_of_another_value_is_shown_again(launcher: Launcher) -> None:
+    launcher()
+    own = launcher.specs
+    begun = RunDirectory(next(spec for spec in own if spec.method == "vmail").directory(launcher.results))
+    for name in ("done", "result.parquet"):
+        (begun.path / name).unlink()
+    with begun.lease():
+        begun.save_checkpoint(100, lambda folder: None)
+    changed = suite_file.load(str(launcher.results.parent / "toy.yaml"), ["algorithms.vmail.discount=0.5"])
+    launcher.specs = cells.expand(changed, "smoke", algorithms=["vmail"], seeds=[0])
+    launcher()
+    launcher.specs = own
+    assert launcher()[0] == 0
+    shown = load_results(launcher.results).runs
+    assert set(shown.loc[~shown["superseded"], "run_id"]) == {spec.run_id for spec in own}
+
+
+def test_request_for_some_of_the_seeds_marks_nothing(launcher: Launcher) -> None:
+    launcher.specs = cells.expand(launcher.suite, "smoke", algorithms=["vmail"], seeds=[0, 1])
+    launcher()
+    launcher.specs = launcher.specs[:1]
+    assert "nothing to do" in launcher()[1]
+    assert not list(launcher.results.rglob("asked.json"))
+
+
 def test_reference_lines_that_are_missing_are_measured_where_all_cells_are_done(launcher: Launcher) -> None:
     launcher()
     (lines,) = (launcher.results / "references").iterdir()

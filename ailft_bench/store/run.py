@@ -14,7 +14,7 @@ Layout of ``results/<suite>/<scale>/<algorithm>[+<variant>]/seed-<n>-<id8>/``::
     tensorboard/     the metrics once more, where live logging was asked for
     result.parquet   the metrics as a tidy table; the first valid one stays
     done             last of all
-    asked.json       when a finished run was asked for again while its label had other configurations too
+    asked.json       when the run was asked for again while its label had other configurations too
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Asked:
-    """When a finished run was asked for again, in seconds since the epoch."""
+    """When a run was asked for again, in seconds since the epoch."""
 
     time: float
 
@@ -201,12 +201,13 @@ class RunDirectory:
     def asked_at(self) -> float:
         """When somebody asked for this run last, in seconds since the epoch; 0 where that is not known."""
         again = _record(_ASKED, self.path / "asked.json")
+        known = again.time if again else 0.0
         with suppress(ValueError):
-            return max(datetime.fromisoformat(self.spec.created).timestamp(), again.time if again else 0.0)
-        return 0.0
+            return max(datetime.fromisoformat(self.spec.created).timestamp(), known)
+        return known
 
     def ask_again(self) -> None:
-        """Note that a finished run is asked for again: its configuration is then the newest under its label."""
+        """Note that the run is asked for again: its configuration is then the newest under its label."""
         durable.write_json(self.path / "asked.json", asdict(Asked(time.time())))
 
     def lease(self) -> AbstractContextManager[bool]:
