@@ -13,9 +13,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from ailft_bench.errors import UserError
+
+T = TypeVar("T")
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free space there",
@@ -153,3 +157,15 @@ def read_json(path: Path, *, strict: bool = True) -> Any | None:
         if not strict:
             return None
         raise UserError(f"{path}: not valid JSON ({error}); it was changed or damaged") from error
+
+
+def read_record(kind: type[T], path: Path) -> T | None:
+    """Return a small record: the fields of a dataclass, as ``write_json`` wrote them.
+
+    A damaged one, of another version of this program, or with a value of another type counts as none.
+    """
+    content = read_json(path, strict=False)
+    try:
+        return None if content is None else TypeAdapter(kind).validate_python(content)
+    except ValidationError:
+        return None

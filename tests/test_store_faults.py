@@ -16,6 +16,7 @@ from streams import table
 
 from ailft_bench import status
 from ailft_bench.errors import UserError
+from ailft_bench.estimate import estimate
 from ailft_bench.store import RunDirectory
 from ailft_bench.store.lease import LeaseHeldError
 from ailft_bench.store.metrics import MetricsLog
@@ -241,6 +242,29 @@ def test_small_records_of_an_older_version_or_damaged_count_as_none(tmp_path: Pa
     with run.lease():
         run.start_attempt()
     assert run.state == "waiting"
+
+
+@pytest.mark.parametrize("value", [None, "soon", [1]])
+def test_lease_whose_time_is_none_is_held_by_nobody(tmp_path: Path, value: object) -> None:
+    run = RunDirectory.create(tmp_path, make_spec())
+    lease = run.path / "lease.json"
+    with run.lease():
+        content = json.loads(lease.read_text())
+        assert run.holder is not None
+    lease.write_text(json.dumps({**content, "time": value}))
+    assert run.holder is None
+    with run.lease():
+        assert run.state == "running"
+
+
+@pytest.mark.parametrize("content", [b'{"time": 1}', b'{"wall_time_s": null, "time": 1}', b"[]", b""])
+def test_finished_run_that_does_not_say_how_long_it_took_is_no_basis_of_an_estimate(
+    tmp_path: Path, content: bytes
+) -> None:
+    run = RunDirectory.create(tmp_path, make_spec())
+    (run.path / "done").write_bytes(content)
+    assert run.wall_time_s is None
+    assert estimate([run.spec], tmp_path).basis.startswith("rough")
 
 
 def test_progress_without_a_number_counts_as_none_and_its_run_is_a_row(tmp_path: Path) -> None:

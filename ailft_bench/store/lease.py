@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 
 from ailft_bench import machine
-from ailft_bench.durable import read_json, storage_errors, write_json
+from ailft_bench.durable import read_record, storage_errors, write_json
 from ailft_bench.errors import UserError
 
 EXPIRES_AFTER_S = 120.0
@@ -152,11 +152,7 @@ class Lease:
 
     def _last_holder(self) -> Holder | None:
         """Return the holder, dead or alive; a lease of another version of this program is none."""
-        content = read_json(self.path, strict=False)
-        try:
-            return None if content is None else Holder(**content)
-        except TypeError:
-            return None
+        return read_record(Holder, self.path)
 
     def _is_ours(self) -> bool:
         holder = self._last_holder()

@@ -27,9 +27,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ailft_bench import durable, machine
 from ailft_bench.durable import storage_errors
@@ -43,7 +43,6 @@ from algorithms.config import LATER
 SCHEMA_VERSION = 1
 
 State = Literal["done", "failed", "running", "waiting"]
-T = TypeVar("T")
 
 
 class RunSpec(BaseModel):
@@ -108,6 +107,14 @@ class Progress:
 class Asked:
     """When a run was asked for again, in seconds since the epoch."""
 
+    time: float
+
+
+@dataclass(frozen=True)
+class Done:
+    """How long a finished run worked, over all attempts, and when it was finished, in seconds since the epoch."""
+
+    wall_time_s: float
     time: float
 
 
@@ -184,23 +191,23 @@ class RunDirectory:
     @property
     def failure(self) -> Failure | None:
         """Why the last attempt failed, if it did."""
-        return _record(_FAILURE, self.path / "failed.json")
+        return durable.read_record(Failure, self.path / "failed.json")
 
     @property
     def progress(self) -> Progress | None:
         """How far the last worker came, if it said so."""
-        return _record(_PROGRESS, self.path / "progress.json")
+        return durable.read_record(Progress, self.path / "progress.json")
 
     @property
     def wall_time_s(self) -> float | None:
-        """How long a finished run worked, over all attempts, a pretraining that it took over included."""
-        content = durable.read_json(self.path / "done")
-        return None if content is None else float(content["wall_time_s"])
+        """How long a finished run worked, over all attempts, a pretraining that it took over included; if known."""
+        done = durable.read_record(Done, self.path / "done")
+        return None if done is None else done.wall_time_s
 
     @property
     def asked_at(self) -> float:
         """When somebody asked for this run last, in seconds since the epoch; 0 where that is not known."""
-        again = _record(_ASKED, self.path / "asked.json")
+        again = durable.read_record(Asked, self.path / "asked.json")
         known = again.time if again else 0.0
         with suppress(ValueError):
             return max(datetime.fromisoformat(self.spec.created).timestamp(), known)
@@ -261,8 +268,8 @@ class RunDirectory:
                     with suppress(OSError):
                         temporary.unlink()
         rows = self.metrics.read()
-        summary = {"wall_time_s": rows[-1]["wall_time_s"] if rows else 0.0, "time": time.time()}
-        durable.write_json(self.path / "done", summary, exclusive=True)
+        done = Done(rows[-1]["wall_time_s"] if rows else 0.0, time.time())
+        durable.write_json(self.path / "done", asdict(done), exclusive=True)
 
     @property
     def has_replay(self) -> bool:
@@ -286,18 +293,6 @@ class RunDirectory:
         for leftover in (*self.path.glob(".*.tmp"), *self.path.glob("replay/.*.tmp")):
             leftover.unlink(missing_ok=True)
         self._checkpoints.keep_newest()
-
-
-_ASKED, _FAILURE, _PROGRESS = TypeAdapter(Asked), TypeAdapter(Failure), TypeAdapter(Progress)
-
-
-def _record(kind: TypeAdapter[T], path: Path) -> T | None:
-    """Read a small record; one of another version of this program, or with a value of another type, counts as none."""
-    content = durable.read_json(path, strict=False)
-    try:
-        return None if content is None else kind.validate_python(content)
-    except ValidationError:
-        return None
 
 
 def _is_valid(result: Path) -> bool:
