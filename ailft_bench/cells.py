@@ -102,8 +102,9 @@ def planned_updates(spec: RunSpec) -> int:
     agent = spec.agent
     updates = agent["pretrain_updates"] + agent["bc_pretrain"]
     if agent["online"]:
-        online_steps = max(0, spec.env_steps - agent["prefill_steps"])
-        updates += adapting_updates(spec) + online_steps // agent["train_every"] * agent["updates_per_train"]
+        every = agent["train_every"]
+        ticks = max(0, spec.env_steps // every - agent["prefill_steps"] // every)
+        updates += adapting_updates(spec) + ticks * agent["updates_per_train"]
     return updates
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -13,10 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ailft_bench.cells import fraction_done, planned_work
+from ailft_bench.durable import StorageError
 from ailft_bench.errors import UserError
 from ailft_bench.estimate import Estimate
 from ailft_bench.pool import Ending
 from ailft_bench.store import RunDirectory, RunSpec
+from ailft_bench.store.run import Progress
 from ailft_bench.terminal import STYLES, duration, size
 from algorithms.methods import METHODS
 
@@ -82,8 +85,17 @@ def _last_score(run: RunDirectory) -> str:
     return "-"
 
 
+def _progress(path: Path) -> Progress | None:
+    with suppress(StorageError):  # of a file that is there for displays only
+        return RunDirectory(path).progress
+    return None
+
+
 class LiveProgress:
-    """Progress of the cells that are worked on: a live table on a terminal, else a line now and then."""
+    """Progress of the cells that are worked on: a live table on a terminal, else a line now and then.
+
+    Where the terminal goes away, or whoever reads the output, nothing more is shown and the work goes on.
+    """
 
     def __init__(self, out: Console, specs: Mapping[Path, RunSpec]) -> None:
         self._out = out
@@ -104,13 +116,18 @@ class LiveProgress:
         if self._live is not None:
             self._live.stop()
 
+    def say(self, text: str) -> None:
+        """Print a line."""
+        with self._while_shown():
+            self._out.print(text, markup=False)
+
     def ended(self, path: Path, ending: Ending) -> None:
         """Note how a cell ended."""
         self._endings[path] = ending
         if self._live is None or ending.state == "failed":
             where = f"; log: {path / 'log.txt'}" if ending.state == "failed" else ""
             reason = f": {ending.reason}" if ending.reason else ""
-            self._out.print(f"{cell_name(self._specs[path])}: {ending.state}{reason}{where}", markup=False)
+            self.say(f"{cell_name(self._specs[path])}: {ending.state}{reason}{where}")
 
     def poll(self, active: Sequence[Path]) -> None:
         """Show how far the ``active`` cells are."""
@@ -119,20 +136,28 @@ class LiveProgress:
             for path in active:
                 if path not in self._announced:
                     self._announced.add(path)
-                    self._out.print(f"{cell_name(self._specs[path])}: started", markup=False)
+                    self.say(f"{cell_name(self._specs[path])}: started")
         if now - self._last < (_PLAIN_INTERVAL_S if self._live is None else _REFRESH_S):
             return
         first, self._last = self._last == 0.0, now
         for path in active:
             self._measure(path, now)
         if self._live is not None:
-            self._live.update(self._table(active), refresh=True)
+            with self._while_shown():
+                self._live.update(self._table(active), refresh=True)
         elif not first:
             parts = [f"{cell_name(self._specs[path])} {self._fractions[path]:.0%}" for path in active]
-            self._out.print(f"{self._summary(active)}; {', '.join(parts)}", markup=False)
+            self.say(f"{self._summary(active)}; {', '.join(parts)}")
+
+    @contextmanager
+    def _while_shown(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, SystemExit):  # rich wants to leave where a pipe is closed
+            self._out.quiet = True
 
     def _measure(self, path: Path, now: float) -> None:
-        progress = RunDirectory(path).progress
+        progress = _progress(path)
         fraction = fraction_done(self._specs[path], progress.env_step, progress.updates) if progress else 0.0
         self._fractions[path] = fraction
         self._first_seen.setdefault(path, (now, fraction))
@@ -159,7 +184,7 @@ class LiveProgress:
         table = Table("cell", "", "", "phase", "steps", "updates", "left", box=None, pad_edge=False)
         table.caption, table.caption_justify = self._summary(active), "left"
         for path in list(active)[:_ROWS]:
-            progress = RunDirectory(path).progress
+            progress = _progress(path)
             fraction = self._fractions[path]
             table.add_row(
                 cell_name(self._specs[path]),

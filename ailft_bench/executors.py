@@ -103,7 +103,7 @@ class Local:
             nonlocal warned
             if pool.stopping and not warned:
                 warned = True
-                out.print("stopping: the workers save a checkpoint; once more kills them")
+                progress.say("stopping: the workers save a checkpoint; once more kills them")
             progress.poll(pool.active)
 
         with display.LiveProgress(out, cells) as progress:
@@ -126,7 +126,7 @@ class Inline:
 
     def run(self, out: Console, results: Path, cells: Cells, memory_gib: float) -> dict[Path, Ending]:
         """Run the cells in this process; a traceback goes to stderr."""
-        from ailft_bench.store.lease import LeaseHeldError
+        from ailft_bench.store.lease import LeaseHeldError, LeaseLostError
         from ailft_bench.worker import run_cell
 
         endings = {path: Ending("interrupted", "not started") for path in cells}
@@ -134,7 +134,7 @@ class Inline:
             out.print(f"{display.cell_name(spec)}: started in this process")
             try:
                 done = run_cell(path)
-            except LeaseHeldError as error:
+            except (LeaseHeldError, LeaseLostError) as error:
                 endings[path] = Ending("elsewhere", str(error))
             except Exception as error:
                 traceback.print_exc(file=sys.stderr)

@@ -66,6 +66,8 @@ def explain(run: RunDirectory) -> Explanation:
     if state == "running":
         return Explanation("running", str(run.holder), where, "")
     job = _job(run)
+    if job is not None and not job.speaks_for(last):
+        job = None
     if job is not None and job.live:
         return Explanation("queued", str(job), job.node or where, "")
     if failure is not None:
@@ -116,7 +118,7 @@ def _table(attempts: list[Attempt], failure: Failure | None) -> Table:
     reasons.append(failure.reason if failure else "")
     numbered = list(zip(range(1, len(attempts) + 1), attempts, reasons, strict=True))
     for number, attempt, reason in numbered[-_ATTEMPTS_SHOWN:]:
-        started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(attempt.time))
+        started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(attempt.time)) if attempt.time else "unknown"
         reason = reason.partition("\n")[0].replace("[", "\\[")
         table.add_row(str(number), started, attempt.host, attempt.job, attempt.checkpoint or "the beginning", reason)
     return table

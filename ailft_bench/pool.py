@@ -127,7 +127,8 @@ class Pool:
         """Work on all of ``paths`` and return how each ended; those never started are ``interrupted``.
 
         A signal to stop passes SIGTERM on to the workers, which save a checkpoint and leave; those that
-        take longer than the grace, and all of them at a second Ctrl-C, are killed.
+        take longer than the grace, and all of them at a second Ctrl-C, are killed. So it is where ``on_end``
+        or ``on_poll`` raises.
         """
         waiting = list(reversed(paths))
         endings: dict[Path, Ending] = {path: Ending("interrupted", "not started") for path in paths}
@@ -149,15 +150,13 @@ class Pool:
                     if self.stopping and deadline is None:
                         deadline = time.monotonic() + self._grace_s
                         self._signal_all(signal.SIGTERM)
-                    if deadline is not None and (self.received.count(signal.SIGINT) > 1 or time.monotonic() > deadline):
+                    if deadline is not None and self._is_over(deadline):
                         self._signal_all(signal.SIGKILL)
                     on_poll()
                     if self._workers:
                         time.sleep(_POLL_S)
             finally:
-                self._signal_all(signal.SIGKILL)
-                for worker in self._workers:
-                    worker.process.wait()
+                self._end_all(deadline)
         return endings
 
     def _start(self, path: Path) -> None:
@@ -201,6 +200,21 @@ class Pool:
                 run.fail(reason, tail, "killed" if code < 0 else "exception")
             return Ending("failed", reason)
         return Ending("failed", failure.reason)
+
+    def _end_all(self, deadline: float | None) -> None:
+        """End the workers that are left, of which those that were not asked to leave are asked first."""
+        if deadline is None:
+            deadline = time.monotonic() + self._grace_s
+            self._signal_all(signal.SIGTERM)
+        while any(worker.process.poll() is None for worker in self._workers) and not self._is_over(deadline):
+            time.sleep(_POLL_S)
+        self._signal_all(signal.SIGKILL)
+        for worker in self._workers:
+            worker.process.wait()
+
+    def _is_over(self, deadline: float) -> bool:
+        """Whether workers that were asked to leave have had their time, or somebody will not wait."""
+        return self.received.count(signal.SIGINT) > 1 or time.monotonic() > deadline
 
     def _signal_all(self, number: signal.Signals) -> None:
         for worker in self._workers:

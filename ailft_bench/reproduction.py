@@ -111,7 +111,7 @@ class _Typed(NamedTuple):
                 options += ["--set", changes[-1]]
             elif before == "--precision" or word == "--compile" or (flag == "--precision" and equals):
                 options += ["--precision", word] if before == "--precision" else [word]
-            elif word.endswith((".yaml", ".yml")) and before != "--profile":
+            elif word.endswith((".yaml", ".yml")) and before != "--profile" and not word.startswith("-"):
                 suite = word
         return cls(suite, tuple(options), tuple(changes))
 

@@ -116,7 +116,8 @@ def _status(run: RunDirectory, job: Job | None) -> CellStatus:
     reason = failure.reason.partition("\n")[0] if failure else ""
     if job is not None and state in ("waiting", "failed"):
         state = "queued" if job.live else state
-        reason = str(job) if job.live or not reason else reason
+        if job.live or (not reason and job.speaks_for(run.attempts.last)):
+            reason = str(job)
     elif job is not None and state == "running":
         reason = f"SLURM job {job.id}"
     fraction = fraction_done(spec, progress.env_step, progress.updates) if progress else 0.0

@@ -100,7 +100,7 @@ class Algorithm(_Open):
 class Variant(_Open):
     """Settings of the agent, laid over those of each algorithm, or of ``only`` some."""
 
-    only: list[str] | None = None
+    only: Annotated[list[str], Field(min_length=1)] | None = None
 
     @property
     def settings(self) -> Settings:

@@ -38,7 +38,7 @@ class YamlFile:
             line = f", line {mark.line + 1}" if mark else ""
             # The note of a repeated key talks about this library's Python interface.
             raise UserError(f"{path}{line}: {(error.problem or 'not valid YAML').splitlines()[0]}") from error
-        except YAMLError as error:
+        except (YAMLError, ValueError) as error:  # what looks like a date may be none
             raise UserError(f"{path}: not valid YAML: {error}") from error
         if not isinstance(self.content, dict):
             raise UserError(f"{path}: expected a mapping of keys, found {type(self.content).__name__}")
@@ -75,6 +75,8 @@ class YamlFile:
         if key[0] not in known:
             raise UserError(f"--set {assignment}: unknown key {key[0]!r}; {nearest(str(key[0]), known)}")
         target = self.content
+        if len(key) == 2 and key[0] in named and key[1] not in (entries := target.get(key[0]) or {}):
+            raise UserError(f"--set {assignment}: no {key[1]!r} in {key[0]}; {nearest(str(key[1]), entries)}")
         for depth, part in enumerate(key[:-1]):
             if depth == 1 and key[0] in named and part not in target:
                 raise UserError(f"--set {assignment}: no {part!r} in {key[0]}; {nearest(str(part), target)}")
@@ -117,7 +119,7 @@ def parse_value(assignment: str, text: str) -> Any:
     """
     try:
         return _reader().load(text)
-    except YAMLError as error:
+    except (YAMLError, ValueError) as error:  # what looks like a date may be none
         raise UserError(f"--set {assignment}: the value is not valid YAML") from error
 
 

@@ -53,6 +53,17 @@ def test_run_from_before_a_setting_is_the_run_that_has_it_at_its_old_value() -> 
     assert make_spec(agent={**spec.agent, "rescale_moments": True}).run_id != spec.run_id
 
 
+def test_whole_number_where_the_environment_takes_any_is_the_same_science() -> None:
+    spelled = [
+        cells.expand(suite_file.load("quickstart", (f"environment.start_noise={value}",)), "smoke")
+        for value in ("0", "0.0", "0.5")
+    ]
+    ids = [[spec.run_id for spec in specs] for specs in spelled]
+    assert ids[0] == ids[1]
+    assert spelled[0][0].environment == spelled[1][0].environment
+    assert not set(ids[0]) & set(ids[2])
+
+
 def test_published_runs_that_their_suites_still_hold_have_the_same_id_today() -> None:
     """The quick start's runs were made with settings that have not changed since."""
     quickstart = Path(__file__).parents[1] / "results" / "reference" / "quickstart"
@@ -144,6 +155,14 @@ def test_work_of_a_run_counts_its_updates(tmp_path: Path) -> None:
     offline = make_spec(agent={**agent, "online": False}, env_steps=200)
     assert cells.planned_updates(offline) == 15
     assert cells.fraction_done(offline, 0, 15) == 1
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(1, 7))
+def test_updates_come_at_every_multiple_after_the_prefill(prefill: int, online: int, every: int) -> None:
+    schedule = {"pretrain_updates": 0, "prefill_steps": prefill, "train_every": every, "updates_per_train": 2}
+    spec = make_spec(agent={**make_spec().agent, **schedule}, env_steps=prefill + online)
+    updates = sum(2 for step in range(prefill + 1, prefill + online + 1) if step % every == 0)
+    assert cells.planned_updates(spec) == updates
 
 
 @given(st.integers(0, 60), st.integers(1, 7), st.integers(1, 4), st.integers(0, 30))

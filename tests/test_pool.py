@@ -202,6 +202,20 @@ def test_signal_lets_the_workers_save_and_starts_no_other(tmp_path: Path, number
     assert not list(tmp_path.glob("toy/*/*/*/failed.json"))
 
 
+def test_error_of_whoever_looks_on_lets_the_workers_save(tmp_path: Path) -> None:
+    paths = make_runs(tmp_path, 2)
+
+    def look() -> None:
+        if all((path / "pid").exists() and (path / "pid").read_text() for path in paths):
+            raise OSError("the terminal is gone")
+
+    code = f"import os, signal, sys, time\n{POLITE}{NOTE_PID}time.sleep(600)"
+    with pytest.raises(OSError, match="the terminal is gone"):
+        Pool(2, python(code)).run(paths, on_poll=look)
+    assert all((path / "saved").exists() for path in paths)
+    assert not any(running(int((path / "pid").read_text())) for path in paths)
+
+
 def test_stubborn_workers_are_killed_after_the_grace(tmp_path: Path) -> None:
     parent, pids = start_pool(tmp_path, STUBBORN, grace=0.3)
     parent.send_signal(signal.SIGTERM)

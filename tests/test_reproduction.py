@@ -57,7 +57,7 @@ def test_what_was_typed_is_typed_again() -> None:
     first, second = runs_of(commands([*plain, *changed]))
     assert "--set" not in first
     assert second.endswith(" --set settings.horizon=5 --set evaluation.episodes=3")
-    typed = "ailft-bench run --profile here.yaml 'my suites/mine.yaml' --set a=1 --set=a=2 "
+    typed = "ailft-bench run --profile here.yaml 'my suites/mine.yaml' --profile=there.yaml --set a=1 --set=a=2 "
     typed += "--precision bfloat16 --compile --set a=3"
     (line,) = runs_of(commands([spec.model_copy(update={"provenance": {"command": typed}}) for spec in plain]))
     assert line.startswith("ailft-bench run 'my suites/mine.yaml' --scale smoke ")

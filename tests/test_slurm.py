@@ -37,7 +37,7 @@ scales:
   least: {{preset: smoke, env_steps: 60, settings: {{bc_pretrain: 1, pretrain_updates: 1, prefill_steps: 60}}}}
 """
 PROFILE = "{{partition: {partition}, time_limit_min: {minutes}, signal_delay_s: {delay}, memory_gib: 1}}\n"
-NODES = {"n1": 1, "n2": 1, "n3": 1, "n4": 1, "n5": 1, "n6": 1, "n7": 1, "n8": 2, "n9": 1}
+NODES = {"n1": 1, "n2": 1, "n3": 1, "n4": 1, "n5": 1, "n6": 1, "n7": 1, "n8": 2, "n9": 1, "n10": 1}
 PARTITIONS = {
     "main": "Nodes=n1,n2 Default=YES",
     "frail": "Nodes=n3,n4",
@@ -47,6 +47,7 @@ PARTITIONS = {
     "spare": "Nodes=n7",
     "study": "Nodes=n8",
     "crowded": "Nodes=n9",
+    "brief": "Nodes=n10",
     "closed": "Nodes=n1 State=DOWN",
 }
 PATIENCE_S = 1200
@@ -159,8 +160,13 @@ def preempted(stage: Stage) -> None:
 
 
 def time_limit(stage: Stage) -> None:
+    """And a controller that is away when the job asks to be queued again."""
+    away = stage.folder / "away"
+    refusal = f"touch {away}; echo 'Unable to contact slurm controller' >&2; exit 1"
+    stage.wrap("scontrol", f'[ "$1" != requeue ] || [ -e {away} ] || {{ {refusal}; }}\nexec "$tool" "$@"')
     run = stage.start(*stage.run(*LONG))
     assert stage.finish(run) == 0, stage.said()
+    assert away.exists()
     attempts = stage.the_cell().attempts.read()
     assert len(attempts) >= 2
     assert len({attempt.job for attempt in attempts}) == 1
@@ -194,7 +200,26 @@ def killed_and_cancelled(stage: Stage) -> None:
     assert "verdict: cancelled" in explanation
     assert "killed by SIGKILL" in explanation
     assert "ailft-bench run tiny.yaml" in explanation or "__main__" in explanation
+    begun = len(cell.attempts.read())
+    here = stage.start(*stage.run(*ONE, executor="local"))
+    stage.until(lambda: cell.holder is not None and len(cell.attempts.read()) > begun)
+    here.send_signal(signal.SIGINT)
+    assert stage.finish(here) == 130, stage.said()
+    assert "verdict: stopped" in stage.call("explain", str(cell.path))
+    assert "CANCELLED" not in stage.call("status", "tiny.yaml")
     stage.call(*stage.run(*ONE))
+
+
+def cancelled_and_forgotten(stage: Stage) -> None:
+    """A queue that forgets jobs at once, as where whoever watches was suspended for minutes: the accounting knows."""
+    stage.wrap("squeue", 'exec "$tool" --me --array --noheader "--format=%i|%K|%T|%r|%N|%j"')
+    run = stage.start(*stage.run(*LONG))
+    cell = stage.the_cell()
+    stage.until(lambda: cell.holder is not None)
+    stage.cluster.run("scancel", cell.attempts.read()[-1].job)
+    assert stage.finish(run) == 1, stage.said()
+    assert "0 of 1 cells done, 1 cancelled" in stage.said()
+    assert len(cell.attempts.read()) == 1
 
 
 def detached_and_cancelled_by_suite(stage: Stage) -> None:
@@ -262,6 +287,7 @@ def scenarios(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tu
             "preempted": (Stage(cluster, folder, "low"), preempted),
             "array": (Stage(cluster, folder, "main"), array_with_several_submitters),
             "cancelled": (Stage(cluster, folder, "spare"), killed_and_cancelled),
+            "forgotten": (Stage(cluster, folder, "brief"), cancelled_and_forgotten),
             "detached": (Stage(cluster, folder, "closed"), detached_and_cancelled_by_suite),
             "refused": (Stage(cluster, folder, "refused"), refused),
             "tuned": (Stage(cluster, folder, "study"), tuned),
@@ -291,7 +317,7 @@ def test_each_cell_has_one_result_equal_to_the_undisturbed(
         assert not (cell.path / "replay").exists()
 
 
-@pytest.mark.parametrize("name", ["detached", "refused", "tuned", "crowded"])
+@pytest.mark.parametrize("name", ["forgotten", "detached", "refused", "tuned", "crowded"])
 def test_without_results(scenarios: dict[str, tuple[Stage, Future[object]]], name: str) -> None:
     scenarios[name][1].result(PATIENCE_S)
 

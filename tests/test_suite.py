@@ -136,6 +136,8 @@ def test_what_is_set_for_one_scale_stays_there_where_two_share_an_anchor(tmp_pat
         ("method: conservative", "method: conserative", ["line 9", "did you mean 'conservative'?"]),
         ("vmail: {}", "vmial: {}", ["line 8", "unknown method 'vmial'", "did you mean 'vmail'?"]),
         ("vmail: {}", "vmail: {alpha: 3}", ["line 8", "algorithms.vmail.alpha", "it is what makes vmail"]),
+        ("only: [conservative]", "only: []", ["line 11", "variants.mild.only", "at least 1 item"]),
+        ("name: toy", "name: 2024-02-30", ["not valid YAML", "day"]),
         ("only: [conservative]", "only: [vmial]", ["line 11", "variants.mild.only", "did you mean 'vmail'?"]),
         ("preset: smoke", "preset: smok", ["line 16", "did you mean 'smoke'?"]),
         ("{start_noise: 0.01}", "{id: 3}", ["line 19", "scales.smoke.environment.id", "valid string", "found 3"]),
@@ -183,6 +185,9 @@ def test_mistake_in_a_suite_is_named_with_its_line(tmp_path: Path, old: str, new
         ("name.first=x", ["name is a value"]),
         ("settings.alpha", ["expected key=value"]),
         ("settings.alpha=[1", ["not valid YAML"]),
+        ("settings.alpha=2024-02-30", ["not valid YAML"]),
+        ("variants.mid={ensemble_size: 2}", ["no 'mid' in variants", "did you mean 'mild'?"]),
+        ("algorithms.vmial={}", ["no 'vmial' in algorithms", "did you mean 'vmail'?"]),
         ("settings.alpha=x", ["'x'", "a finite number"]),
     ],
 )

@@ -102,13 +102,20 @@ def environment_class(env_id: str) -> type[ImitationEnv]:
 def all_arguments(env_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of an environment with its defaults filled in, as plain lists and numbers.
 
-    Identities are made of these, so that spelling out a default changes nothing, and changing one does.
+    Identities are made of these, so that spelling out a default changes nothing, nor does writing 0 for 0.0; changing
+    one does.
     """
     parameters = inspect.signature(environment_class(env_id)).parameters.values()
     defaults = {item.name: item.default for item in parameters if item.default is not item.empty}
     arguments = {**defaults, **given}
     arguments.pop("render_mode", None)
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}
+    return {key: _plain(value, defaults.get(key)) for key, value in arguments.items()}
+
+
+def _plain(value: Any, default: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return float(value) if isinstance(default, float) and type(value) is int else value
 
 
 def as_annotated(cls: type[ImitationEnv], name: str, value: Any) -> Any:

@@ -12,14 +12,14 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from ailft_bench import durable
 from ailft_bench.errors import UserError
-from ailft_bench.store.attempts import Verdict
+from ailft_bench.store.attempts import Attempt, Verdict
 
 FOLDER = "slurm"
 T = TypeVar("T")
@@ -43,12 +43,16 @@ class QueueUnknownError(UserError):
 
 @dataclass(frozen=True)
 class Job:
-    """One job, or one element of an array. ``reason`` says why it waits or how it ended."""
+    """One job, or one element of an array.
+
+    ``reason`` says why it waits or how it ended; ``submitted`` is when, in seconds since the epoch.
+    """
 
     id: str
     state: str
     reason: str
     node: str
+    submitted: float = 0.0
 
     @property
     def live(self) -> bool:
@@ -59,6 +63,13 @@ class Job:
     def verdict(self) -> Verdict:
         """What ended it, as far as SLURM knows."""
         return _VERDICTS.get(self.state, "killed")
+
+    def speaks_for(self, last: Attempt | None) -> bool:
+        """Whether a run whose ``last`` attempt this is has it to wait for, or to thank for its end.
+
+        It has not where a later attempt was made elsewhere, on this machine or by another job.
+        """
+        return self.live or last is None or last.job == self.id or last.time < self.submitted
 
     def __str__(self) -> str:
         detail = f" ({self.reason})" if self.reason not in ("", "None") else ""
@@ -106,7 +117,7 @@ def jobs(results: Path) -> dict[Path, Job]:
         identifier, index, state, reason, node, name = line.split("|", 5)
         path = _cell(results, name, int(index) if index.isdigit() else 0)
         if path is not None:
-            job = Job(identifier, state, reason, node)
+            job = Job(identifier, state, reason, node, _submitted(results / FOLDER / name))
             found[path] = max(found.get(path, job), job, key=lambda known: (known.live, _order(known)))
     return found
 
@@ -126,7 +137,8 @@ def remembered(results: Path, path: Path) -> Job | None:
         job = str((durable.read_json(folder, strict=False) or {}).get("job", ""))
         if job and str(path.relative_to(results)) in cells:
             index = cells.index(str(path.relative_to(results)))
-            return accounted(f"{job}_{index}" if len(cells) > 1 else job)
+            last = accounted(f"{job}_{index}" if len(cells) > 1 else job)
+            return last and replace(last, submitted=_submitted(folder.parent))
     return None
 
 
@@ -157,13 +169,21 @@ def release(identifiers: Iterable[str]) -> None:
         _ask("scontrol", "release", identifier)
 
 
-def requeue(identifier: str) -> None:
-    """Put a running job back into the queue; called by the job itself.
+def requeue(identifier: str, patience_s: float = 60) -> None:
+    """Put a running job back into the queue; called by the job itself, for which nobody else will ask.
 
     Raises:
-        QueueUnknownError: SLURM refuses, or does not answer.
+        QueueUnknownError: SLURM refuses, or does not answer for ``patience_s``.
     """
-    _ask("scontrol", "requeue", identifier)
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            _ask("scontrol", "requeue", identifier)
+            return
+        except QueueUnknownError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(1)
 
 
 def max_array_size() -> int:
@@ -180,6 +200,13 @@ def _cell(results: Path, name: str, index: int) -> Path | None:
         return None
     cells = _cells(results / FOLDER / name / "cells.json")
     return results / cells[index] if index < len(cells) else None
+
+
+def _submitted(folder: Path) -> float:
+    try:
+        return (folder / "cells.json").stat().st_mtime
+    except FileNotFoundError:  # a submission that sbatch refused is cleared away
+        return 0.0
 
 
 def _cells(path: Path) -> tuple[str, ...]:

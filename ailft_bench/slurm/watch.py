@@ -61,9 +61,19 @@ class Slurm:
         have = len(live.keys() & cells.keys())
         out.print(f"{len(submitted.taken)} cells submitted, {have} have a job; logs: log.txt in each run's folder")
         if self.detach:
-            not_submitted = Ending("interrupted", "not submitted, SLURM takes no more jobs now; run the command again")
-            return {path: Ending("queued", str(live[path])) if path in live else not_submitted for path in cells}
+            return {path: _left_alone(path, live.get(path), path in submitted.left) for path in cells}
         return _Watch(out, results, suite, cells, self.profile, submitted.left).run()
+
+
+def _left_alone(path: Path, job: Job | None, not_submitted: bool) -> Ending:
+    """Say what there is to say of a cell right after its submission."""
+    if job is not None:
+        return Ending("queued", str(job))
+    if not_submitted:
+        return Ending("interrupted", "not submitted, SLURM takes no more jobs now; run the command again")
+    if (path / "done").exists():
+        return Ending("done")
+    return Ending("interrupted", "its job has ended already; ailft-bench explain says why, the same command goes on")
 
 
 class _Watched:
@@ -171,7 +181,9 @@ class _Watch:
 
     def _decide(self, path: Path, cell: _Watched) -> None:
         """A cell has neither a result nor a job: does it run again?"""
-        job = cell.job or queue.remembered(self._results, path)
+        job = cell.job
+        if job is None or job.live:  # as it was when somebody looked; what ended it is for SLURM to say
+            job = queue.remembered(self._results, path) or job
         failure = cell.new_failure
         if job is not None and job.verdict == "cancelled":
             self._note(cell, job, f"cancelled: {job}")

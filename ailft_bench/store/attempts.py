@@ -95,14 +95,20 @@ class Attempts:
                 continue
             # A line of an older version may lack some.
             known: dict[str, Any] = {field.name: content.get(field.name) for field in fields(Attempt)}
-            found.append(Attempt(**{**known, "slurm": known["slurm"] or {}}))
+            known |= {name: known[name] or {} for name in ("slurm", "provenance")}
+            found.append(Attempt(**{**known, "time": known["time"] or 0.0}))
         return found
+
+    @property
+    def last(self) -> Attempt | None:
+        """The newest attempt, if there was one."""
+        return next(reversed(self.read()), None)
 
     def versions(self) -> set[str]:
         """Return the hashes of the sources that the run is made with: one, unless others went on from a checkpoint."""
         attempts = self.read()
         anew = max((index for index, attempt in enumerate(attempts) if attempt.checkpoint is None), default=0)
-        hashes = {(attempt.provenance or {}).get("source_sha256") for attempt in attempts[anew:]}
+        hashes = {attempt.provenance.get("source_sha256") for attempt in attempts[anew:]}
         return {str(found) for found in hashes if found}
 
     def fruitless(self) -> int:
