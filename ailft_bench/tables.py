@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
@@ -87,23 +87,24 @@ def headline(comparison: Comparison, references: Mapping[str, Mapping[str, float
 
 def against_baseline(comparison: Comparison) -> pd.DataFrame:
     """Return each algorithm against VMAIL, under whatever name the suite has it; see ``against``."""
-    return against(comparison, summaries.baseline_of(comparison))
+    return against(comparison, summaries.baseline_of)
 
 
 def against_control(comparison: Comparison) -> pd.DataFrame:
     """Return each algorithm against the control, whose adversarial term is off; see ``against``."""
-    return against(comparison, summaries.CONTROL)
+    return against(comparison, summaries.control_of)
 
 
-def against(comparison: Comparison, baseline: Cell) -> pd.DataFrame:
-    """Return each algorithm against ``baseline``: probability of improvement, paired difference, corrected p.
+def against(comparison: Comparison, opponent: Callable[[Comparison, Cell], Cell]) -> pd.DataFrame:
+    """Return each algorithm against its ``opponent``: probability of improvement, paired difference, corrected p.
 
     Pairs are runs of the same seed, finished in both; p is the sign-flip test's after Holm's correction over
-    the rows of this table.
+    the rows of this table. Where opponents differ, as in variants that have one of their own, a column names them.
     """
-    improvement = summaries.improvement_table(comparison, baseline)
+    improvement = summaries.improvement_table(comparison, opponent)
     rows, p_values = [], []
-    for cell in comparison.cells:
+    opponents = {cell: opponent(comparison, cell) for cell in comparison.cells}
+    for cell, baseline in opponents.items():
         x, y = comparison.common_finals(cell, baseline)
         if cell == baseline or not x.size:
             continue
@@ -113,7 +114,8 @@ def against(comparison: Comparison, baseline: Cell) -> pd.DataFrame:
         rows.append(
             {
                 "algorithm": cell.label,
-                f"P(better than {baseline.label})": _estimate(improvement, cell),
+                "against": baseline.label,
+                "P(better)": _estimate(improvement, cell),
                 "difference": difference,
                 "pairs": str(len(x)),
             }
@@ -144,6 +146,7 @@ def actions(comparison: Comparison) -> pd.DataFrame:
 def safety(comparison: Comparison, limit: float = 0.0) -> pd.DataFrame:
     """Return costs of the trained policies by constraint, and what training cost.
 
+    ``rate once the actor learns`` leaves out what methods that differ in the actor's objective have in common.
     ``limit``: an episode of training with more violating steps counts as unsafe.
     """
     names = comparison.names("cost/")
@@ -151,12 +154,13 @@ def safety(comparison: Comparison, limit: float = 0.0) -> pd.DataFrame:
         return pd.DataFrame()
     table = _finals(comparison, ["cost", *(f"cost/{name}" for name in names)], "cost/")
     table = table.rename(columns={"cost": "violating steps an episode"} | {name: _words(name) for name in names})
-    for column, measure in (
-        ("rate in training", statistics.cost_rate),
-        ("unsafe training episodes", lambda costs, steps: statistics.exceedance(costs, limit)),
-        ("worst 10 % of them", lambda costs, steps: statistics.cvar(costs, 0.1, "upper")),
+    for column, metric, measure, learning in (
+        ("rate in training", "cost_rate", statistics.cost_rate, False),
+        ("rate once the actor learns", "cost_rate_learning", statistics.cost_rate, True),
+        ("unsafe training episodes", "exceedance", lambda costs, steps: statistics.exceedance(costs, limit), False),
+        ("worst 10 % of them", "cvar", lambda costs, steps: statistics.cvar(costs, 0.1, "upper"), False),
     ):
-        found = summaries.training_cost_table(comparison, column, measure)
+        found = summaries.training_cost_table(comparison, metric, measure, learning)
         table[column] = [_estimate(found, cell) for cell in comparison.cells]
     return table
 
@@ -199,8 +203,11 @@ def number(value: float) -> str:
 
 
 def interval(value: float, low: float, high: float) -> str:
-    """Return ``1.23 [1.10, 1.35]``; without the brackets where there is no interval."""
-    if not math.isfinite(low):
+    """Return ``1.23 [1.10, 1.35]``; without the brackets where there is no interval, or one without a width.
+
+    Runs that are all alike, or all better than all others, leave the bootstrap nothing to vary: that is not certainty.
+    """
+    if not math.isfinite(low) or math.isclose(low, high, abs_tol=1e-9):
         return number(value)
     return f"{number(value)} [{number(low)}, {number(high)}]"
 

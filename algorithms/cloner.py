@@ -107,7 +107,7 @@ class Cloner(Learner):
         """Return one stack (K, B, 12, S/2, S/2) a row and the actions (B, C x A) that follow it.
 
         Rows that begin an episode may stand for any of its first moments, when there are fewer frames than a stack
-        holds: the first frame then fills it up, as in ``FramePolicy``. An episode's last ``action_chunk`` - 1 frames
+        holds: the first frame then fills it up, as in ``FramePolicy``. An episode's last ``action_chunk`` frames
         are never the newest of a stack: too few actions follow.
         """
         depth, chunk = self.config.frame_stack, self.config.action_chunk

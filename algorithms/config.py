@@ -67,7 +67,7 @@ class AgentConfig:
     disc_layers: int = 2
     disc_units: int = 200
     disc_steps: int = 1
-    disc_pairs: int | None = None  # pairs of each kind in a discriminator step; None: all
+    disc_pairs: int | None = None  # at most so many pairs of each kind in a discriminator step; None: all
     disc_negatives: Literal["model", "replay", "both"] = "model"  # in the replay are demonstrations too
     disc_regularizer: Literal["gp_input", "gp_param", "noise", "none"] = "gp_input"
     disc_penalty: float = 0.1

@@ -100,7 +100,7 @@ def test_method_without_environment_steps_is_a_level_of_its_finished_runs(folder
     table = read(folder, "learning")
     final = select(table, "bc", "final").iloc[0]
     assert (final["value"], final["runs"]) == (0.5, 2)
-    assert (final["low"], final["high"]) == (0, 1)
+    assert np.isnan([final["low"], final["high"]]).all()  # of two runs
     assert np.isnan(final["env_step"])
     assert "bc: no environment steps, drawn as a level" in caption(folder, "learning")
     assert select(table, "bc", "mean").empty
@@ -143,7 +143,7 @@ def test_caption_says_what_is_shown_and_what_is_missing(folder):
     for part in (
         "Suite kitchen, scale cpu, 400 environment steps.",
         "10 episodes",
-        "95 % stratified bootstrap over seeds (with ≤5 seeds optimistic), pointwise",
+        "95 % stratified bootstrap over seeds (with ≤5 seeds optimistic, with fewer than 3 none), pointwise",
         "vmail seed 2 failed; bc seed 2 waiting",
     ):
         assert part in text
@@ -156,7 +156,7 @@ def test_every_caption_says_n_interval_scale_budget_and_that_few_seeds_are_optim
         text = Image.open(path).text["Description"]
         for part in ("scale cpu, 400 environment steps. n = 2 to 3 finished seeds each.", "vmail seed 2 failed"):
             assert part in text
-        assert "95 % stratified bootstrap over seeds (with ≤5 seeds optimistic)" in text
+        assert "95 % stratified bootstrap over seeds (with ≤5 seeds optimistic" in text
 
 
 def test_caption_says_when_the_actor_begins_to_learn_online(tmp_path):
@@ -164,7 +164,7 @@ def test_caption_says_when_the_actor_begins_to_learn_online(tmp_path):
     late = agent | {"actor_frozen_updates": 20}
     runs = [online("conservative", 0, 1, agent=agent), online("vmail", 0, 1, agent=late)]
     (found,) = comparisons(load_results(write_all(tmp_path, runs)))
-    assert "Online updates of the actor begin at step 105 or 205." in curve_caption(found)
+    assert "Online updates of the actor begin at step 105 or 205;" in curve_caption(found)
 
 
 def test_missing_seeds_in_a_row_are_a_range_in_the_caption(tmp_path):

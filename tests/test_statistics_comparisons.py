@@ -49,9 +49,9 @@ def test_interval_of_swapped_improvement_is_its_mirror_image():
 
 
 def test_interval_of_certain_improvement_ties_and_single_runs():
-    assert improvement_interval([[2.0], [3.0]], [[0.0], [1.0], [1.5]], rng()) == (1, 1)
+    assert improvement_interval([[2.0], [3.0], [2.5]], [[0.0], [1.0], [1.5]], rng()) == (1, 1)
     assert improvement_interval(np.ones((3, 2)), np.ones((5, 2)), rng()) == pytest.approx((0.5, 0.5))
-    assert np.isnan(improvement_interval(X[:1], Y, rng())).all()
+    assert np.isnan(improvement_interval(X[:2], Y, rng())).all()
 
 
 def test_pairs_are_resampled_together():
@@ -59,7 +59,7 @@ def test_pairs_are_resampled_together():
     shared = np.array([[0.0], [10.0], [20.0], [30.0]])
     assert paired_interval(shared + 1, shared, rng()) == (1, 1)
     assert paired_interval(shared, shared + 1, rng()) == (-1, -1)
-    assert np.isnan(paired_interval([[1.0]], [[0.0]], rng())).all()
+    assert np.isnan(paired_interval([[1.0], [3.0]], [[0.0], [1.0]], rng())).all()
 
 
 def test_interval_of_paired_means_is_that_of_their_differences():
@@ -146,8 +146,8 @@ def test_unequal_runs_by_task_are_resampled_and_none_is_cut():
     low, high = ragged_bootstrap_interval([X[:, 0], Y[:, 0]], pooled, rng(), repetitions=5000)
     assert low < pooled([X[:, 0], Y[:, 0]]) < high
     # The ninth run is the only one with a 9, and it is drawn at times.
-    assert ragged_bootstrap_interval([[0.0, 0.0], [0.0, 0.0, 9.0]], lambda r: r[1].max(), rng()) == (0, 9)
-    assert np.isnan(ragged_bootstrap_interval([[1.0], [1.0, 2.0]], pooled, rng())).all()
+    assert ragged_bootstrap_interval([[0.0] * 4, [0.0, 0.0, 9.0]], lambda r: r[1].max(), rng()) == (0, 9)
+    assert np.isnan(ragged_bootstrap_interval([[1.0, 2.0], [1.0, 2.0, 3.0]], pooled, rng())).all()
     with pytest.raises(ValueError, match="not finite at 1"):
         ragged_bootstrap_interval([[1.0, math.nan]], pooled, rng())
 
@@ -205,7 +205,7 @@ def test_more_seeds_narrow_the_interval():
 
 
 def test_advice_says_what_few_seeds_are_worth():
-    assert "no interval" in advice(1)
+    assert advice(2).startswith("Intervals are of 3 seeds or more")
     assert "optimistic" in advice(5)
     assert "optimistic" not in advice(6)
     assert advice(6)

@@ -45,17 +45,20 @@ def test_headline_says_how_fast_how_steady_and_how_safe(tmp_path):
 
     rising("conservative", 0, [0, 0, 2, 4, 3])
     rising("conservative", 1, [0, 1, 1, 1, 1])
+    rising("conservative", 2, [0, 0, 2, 2, 2])
     (found,) = comparisons(load_results(tmp_path))
     references = {"expert": evaluation(4, cost=2)}
     own = row(tables.headline(found, references), "conservative")
-    # Two sub-tasks after 200 steps, and never: the budget of 400.
-    assert own["steps to 2"].startswith("300 [200, 400]")
-    assert own["reached 2"] == "1/2"
-    assert own["average over training"].startswith(f"{((1 + 3 + 3.5) / 4 + 3.5 / 4) / 2:.2f} [")
-    assert own["in training episodes"] == "2.00 [1.50, 2.50]"
-    assert own["lost again"].startswith("0.50 [")
-    assert own["cost rate in training"] == "0.075 [0.050, 0.10]"
-    assert own["cost at evaluation"] == "3.00 [3.00, 3.00]"
+    # Two sub-tasks after 200 steps, twice, and never: the budget of 400.
+    assert own["steps to 2"].startswith("267 [200, 400]")
+    assert own["reached 2"] == "2/3"
+    assert own["average over training"].startswith(f"{((1 + 3 + 3.5) + (0.5 + 1 + 1 + 1) + (1 + 2 + 2)) / 4 / 3:.2f} [")
+    assert own["in training episodes"] == "2.50 [1.50, 3.50]"
+    assert own["lost again"].startswith("0.33 [")
+    assert own["unsteadiness in 1,000 steps"] not in (tables.MISSING, "0.00")
+    assert own["spread over seeds"] == "1.00"  # without an interval, as three seeds have none
+    assert own["cost rate in training"] == "0.10 [0.050, 0.15]"
+    assert own["cost at evaluation"] == "3.00"
     expert = row(tables.headline(found, references), "expert (reference)")
     assert (expert["mean"], expert["success"], expert["cost at evaluation"]) == ("4.00", "1.00", "2.00")
     assert expert["seeds"] == expert["IQM"] == tables.MISSING
@@ -65,8 +68,7 @@ def test_control_is_a_baseline_too(tmp_path):
     runs = [run("conservative", seed, 3) for seed in range(3)] + [run("no_ail", seed, 2) for seed in range(3)]
     (found,) = comparisons(load_results(write_all(tmp_path, runs)))
     own = row(tables.against_control(found), "conservative")
-    assert own["difference"] == "1.00 [1.00, 1.00]"
-    assert own["P(better than no_ail)"].startswith("1.00")
+    assert (own["against"], own["P(better)"], own["difference"]) == ("no_ail", "1.00", "1.00")
     assert tables.against_baseline(found).empty
 
 
@@ -80,9 +82,37 @@ def test_without_vmail_by_name_the_unpenalised_method_is_the_baseline(tmp_path):
 
     (found,) = comparisons(load_results(write_all(tmp_path, [*dose(10.0), *dose(0.0, "wide"), *dose(0.0)])))
     table = tables.against_baseline(found)
-    assert row(table, "alpha_10")["difference"] == "1.00 [1.00, 1.00]"
-    assert row(table, "alpha_10")["P(better than alpha_0)"].startswith("1.00")
+    own = row(table, "alpha_10")
+    assert (own["against"], own["P(better)"], own["difference"]) == ("alpha_0", "1.00", "1.00")
     assert set(table["algorithm"]) == {"alpha_10", "alpha_0+wide"}
+
+
+def test_variant_is_compared_with_the_baseline_in_the_same_variant(tmp_path):
+    scores = {
+        ("conservative", "wide"): 3,
+        ("conservative", "default"): 2,
+        ("vmail", "wide"): 2,
+        ("vmail", "default"): 2,
+    }
+    scores |= {("conservative", "lone"): 1, ("no_ail", "wide"): 1}
+    runs = [
+        run(name, seed, score + seed % 2 / 2, variant=variant)
+        for (name, variant), score in scores.items()
+        for seed in range(3)
+    ]
+    (found,) = comparisons(load_results(write_all(tmp_path, runs)))
+    against = {
+        name: table.set_index("algorithm")[["against", "difference"]].agg(tuple, axis=1).to_dict()
+        for name, table in (("vmail", tables.against_baseline(found)), ("no_ail", tables.against_control(found)))
+    }
+    assert against["vmail"] == {
+        "conservative": ("vmail", "0.00"),
+        "conservative+wide": ("vmail+wide", "1.00"),
+        "conservative+lone": ("vmail", "-1.00"),
+        "vmail+wide": ("vmail", "0.00"),
+        "no_ail+wide": ("vmail+wide", "-1.00"),
+    }
+    assert against["no_ail"] == {"conservative+wide": ("no_ail+wide", "2.00"), "vmail+wide": ("no_ail+wide", "1.00")}
 
 
 def test_sampled_actions_are_a_column_beside_the_mean_action(comparison):
@@ -92,25 +122,46 @@ def test_sampled_actions_are_a_column_beside_the_mean_action(comparison):
 
 
 def test_headline_of_complete_runs_has_no_worst_case(tmp_path):
-    (found,) = comparisons(load_results(write_all(tmp_path, [run("vmail", seed, 1) for seed in range(2)])))
+    (found,) = comparisons(load_results(write_all(tmp_path, [run("vmail", seed, 1 + seed) for seed in range(3)])))
     table = tables.headline(found)
     assert "worst case" not in table
-    assert table["IQM"].tolist() == ["1.00 [1.00, 1.00]"]
+    assert table["IQM"].tolist() == ["2.00 [1.00, 3.00]"]
+
+
+def test_two_runs_and_runs_that_are_all_alike_have_no_interval(tmp_path):
+    runs = [run("vmail", seed, 1 + seed) for seed in range(2)] + [run("conservative", seed, 1) for seed in range(3)]
+    (found,) = comparisons(load_results(write_all(tmp_path, runs)))
+    table = tables.headline(found)
+    assert (row(table, "vmail")["IQM"], row(table, "conservative")["IQM"]) == ("1.50", "1.00")
+    assert row(tables.against_baseline(found), "conservative")["difference"] == "-0.50"
 
 
 def test_comparison_pairs_finished_seeds_and_corrects_p(comparison):
     table = tables.against_baseline(comparison)
     own = row(table, "conservative")
     assert own["pairs"] == "4"
-    assert own["difference"] == "1.00 [1.00, 1.00]"
+    assert own["difference"] == "1.00"
     assert own["p (Holm, 1 tests)"] == "0.125"
-    assert float(own["P(better than vmail)"].split()[0]) > 0.5
+    assert float(own["P(better)"].split()[0]) > 0.5
 
 
 def test_safety_is_of_the_evaluation_and_of_training(comparison):
     own = row(tables.safety(comparison), "conservative")
     assert own["violating steps an episode"].startswith("2.00 [")
     assert own["rate in training"] == tables.MISSING  # no lengths of episodes were measured
+
+
+def test_safety_in_training_is_also_that_since_the_actor_learns(tmp_path):
+    agent = {"online": True, "prefill_steps": 100, "train_every": 5, "updates_per_train": 1}
+    for seed in range(3):
+        written = SyntheticRun("vmail", seed, {400: evaluation(1)}, {}, state="waiting", agent=agent).write(tmp_path)
+        for step, cost in ((100, 10.0 + seed), (200, 4.0)):
+            written.metrics.append("train", step, step // 100, {"cost": cost, "episode_length": 100.0}, 1.0)
+        written.finish()
+    (found,) = comparisons(load_results(tmp_path))
+    own = row(tables.safety(found), "vmail")
+    assert own["rate in training"].startswith("0.075 [")
+    assert own["rate once the actor learns"] == "0.040"
 
 
 def test_every_run_is_a_row_with_the_reason_of_its_failure(comparison):

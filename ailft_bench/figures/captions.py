@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ailft_bench.cells import first_actor_step
 from ailft_bench.figures.comparison import Comparison
-from ailft_bench.statistics import FEW_SEEDS
+from ailft_bench.statistics import FEW_SEEDS, FEWEST_RUNS
 
 _LINES = (
     "Thick: mean over seeds, dotted where some seeds have not come so far, dashed in two colours where two are "
@@ -25,7 +24,7 @@ def curve_caption(comparison: Comparison) -> str:
 
 def training_caption(comparison: Comparison, what: str) -> str:
     """Return the caption of a figure of ``what`` happens in training."""
-    parts = [_subject(comparison), what, _LINES, *_without_offline(comparison, True)]
+    parts = [_subject(comparison), what, _LINES, *_without_offline(comparison, True), *_first_updates(comparison)]
     return " ".join([*parts, f"Bands: {_interval(comparison)}, pointwise.", *_missing(comparison)])
 
 
@@ -39,9 +38,15 @@ def final_caption(comparison: Comparison) -> str:
 MEANS = "Dots: means over seeds, small circles: seeds; intervals"
 
 
-def estimate_caption(comparison: Comparison, what: str, offline: bool = False, marks: str = MEANS) -> str:
-    """Return the caption of a figure of one number a run; ``offline``: without algorithms that take no steps."""
+def estimate_caption(
+    comparison: Comparison, what: str, offline: bool = False, marks: str = MEANS, actors: bool = False
+) -> str:
+    """Return the caption of a figure of one number a run; ``offline``: without algorithms that take no steps.
+
+    ``actors``: it is a number of whole curves, whose beginnings are the same for methods that differ in the actor.
+    """
     parts = [_subject(comparison), what, *_without_offline(comparison, offline), _evaluation(comparison)]
+    parts += _first_updates(comparison) if actors else []
     return " ".join([*parts, f"{marks}: {_interval(comparison)}.", *_missing(comparison)])
 
 
@@ -62,12 +67,12 @@ def theory_caption(comparison: Comparison, what: str, bands: bool = True) -> str
 
 def _first_updates(comparison: Comparison) -> list[str]:
     """Say when actors begin to learn online, as what happens to their score before that has other reasons."""
-    specs = [comparison.spec_of(cell) for cell in comparison.cells if not comparison.is_offline(cell)]
-    first = {first_actor_step(spec.agent) for spec in specs if spec is not None and "prefill_steps" in spec.agent}
+    first = {comparison.first_actor_step(cell) for cell in comparison.cells if not comparison.is_offline(cell)} - {0}
     if not first:
         return []
     steps = " or ".join(f"{step:,}" for step in sorted(first))
-    return [f"Online updates of the actor begin at step {steps}."]
+    same = "until then methods that differ in its objective alone are one run"
+    return [f"Online updates of the actor begin at step {steps}; {same}."]
 
 
 def _without_offline(comparison: Comparison, offline: bool) -> list[str]:
@@ -100,7 +105,8 @@ def _offline(comparison: Comparison) -> str:
 
 def _interval(comparison: Comparison) -> str:
     fewest = min(len(comparison.finished(cell)) for cell in comparison.cells)
-    few = f" (with \N{LESS-THAN OR EQUAL TO}{FEW_SEEDS} seeds optimistic)" if fewest <= FEW_SEEDS else ""
+    none = f", with fewer than {FEWEST_RUNS} none" if fewest < FEWEST_RUNS else ""
+    few = f" (with \N{LESS-THAN OR EQUAL TO}{FEW_SEEDS} seeds optimistic{none})" if fewest <= FEW_SEEDS else ""
     return f"95 % stratified bootstrap over seeds{few}"
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from ailft_bench.cells import first_actor_step
 from ailft_bench.figures.measurements import Places, places_of
 from ailft_bench.results import Results
 from ailft_bench.statistics import Floats
@@ -91,6 +92,11 @@ class Comparison:
     def spec_of(self, cell: Cell) -> RunSpec | None:
         """Return the specification of one of the line's runs, which differ in the seed alone; None: all damaged."""
         return next((self.specs[run_id] for run_id in self.runs_of(cell)["run_id"] if run_id in self.specs), None)
+
+    def first_actor_step(self, cell: Cell) -> int:
+        """Return the environment step of the actor's first online update, 0 where that is not known."""
+        spec = self.spec_of(cell)
+        return first_actor_step(spec.agent) if spec is not None and "prefill_steps" in spec.agent else 0
 
     @cached_property
     def unlike(self) -> list[str]:

@@ -47,6 +47,7 @@ def sample_efficiency(comparison: Comparison, out_dir: Path) -> list[Path]:
         "Above: sub-tasks completed, averaged over the whole budget, of finished runs. Below: share of runs that "
         f"have reached {level:g} sub-tasks at an evaluation (Kaplan-Meier; unfinished runs count until they end).",
         offline=True,
+        actors=True,
     )
     above = height(online.cells)
     handles = legend_handles(online, arrivals)
@@ -66,24 +67,26 @@ def sample_efficiency(comparison: Comparison, out_dir: Path) -> list[Path]:
 
 def improvement(comparison: Comparison, out_dir: Path) -> list[Path]:
     """Draw the probability that a run of each algorithm ends better than one of VMAIL."""
-    baseline = summaries.baseline_of(comparison)
-    table = summaries.improvement_table(comparison, baseline)
+    table = summaries.improvement_table(comparison, summaries.baseline_of)
     if table.empty:
         return []
+    cells = [cell for cell in comparison.cells if not _of(table, cell).empty]
+    baselines = list(dict.fromkeys(summaries.baseline_of(comparison, cell) for cell in cells))
+    names = " or ".join(baseline.label for baseline in baselines)
+    alike = " (that of the same variant)" if len(baselines) > 1 else ""
+    finished = ", ".join(f"{comparison.seeds(baseline)} of {baseline.label}" for baseline in baselines)
     caption = estimate_caption(
         comparison,
-        f"Probability that a run ends with more sub-tasks completed than a run of {baseline.label} (ties count one "
-        f"half), of seeds that are finished in both; {comparison.seeds(baseline)} of {baseline.label}. Right of the "
-        "line: better.",
+        f"Probability that a run ends with more sub-tasks completed than a run of {names}{alike}, ties counting one "
+        f"half, of seeds that are finished in both; {finished}. Right of the line: better.",
         marks="Intervals",
     )
-    cells = [cell for cell in comparison.cells if not _of(table, cell).empty]
     figure = style.new_figure(comparison, caption, [], height(cells))
     axes = figure.subplots()
     draw_estimates(axes, table, comparison, cells)
     axes.axvline(0.5, color=style.REFERENCE_COLOUR, linewidth=0.8, zorder=1)
     axes.set_xlim(-0.03, 1.03)
-    axes.set_xlabel(f"P(better than {baseline.label})")
+    axes.set_xlabel(f"P(better than {baselines[0].algorithm})")
     return _save(figure, table, caption, comparison, out_dir, "improvement")
 
 
@@ -121,10 +124,12 @@ def stability(comparison: Comparison, out_dir: Path) -> list[Path]:
         return []
     caption = estimate_caption(
         comparison,
-        "Sub-tasks completed at evaluations of finished runs; left is steadier. Lost again: mean of the worst 5 % of "
-        "drops below the best so far. Unsteadiness: interquartile range of the change from one evaluation to the next. "
-        "Spread: interquartile range over seeds.",
+        "Sub-tasks completed at evaluations of finished runs; left is steadier, or has learned less. Lost again: the "
+        "largest drop below the best so far (mean of the worst 5 % of them). Unsteadiness: interquartile range of the "
+        f"change from one evaluation to the next, of {summaries.FEWEST_DIFFERENCES} or more. Spread: interquartile "
+        "range over seeds.",
         offline=True,
+        actors=True,
     )
     figure = style.new_figure(comparison, caption, [], len(titles) * height(online.cells))
     for axes, (metric, title) in zip(figure.subplots(len(titles), squeeze=False).ravel(), titles.items(), strict=True):

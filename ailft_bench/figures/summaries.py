@@ -22,6 +22,8 @@ CONTROL = Cell("no_ail", "default")
 SENSITIVITIES = ("alpha", "lam", "ensemble_size", "episodes")
 #: Differences between evaluations are given for so many environment steps.
 PER_STEPS = 1000
+#: Quartiles of fewer differences between evaluations are hardly those of anything.
+FEWEST_DIFFERENCES = 4
 
 
 def threshold(comparison: Comparison) -> float:
@@ -29,11 +31,26 @@ def threshold(comparison: Comparison) -> float:
     return max(len(comparison.names("completed/")), 1) / 2
 
 
-def baseline_of(comparison: Comparison) -> Cell:
-    """Return the line that others are compared with: VMAIL, under whatever name a suite has it.
+def baseline_of(comparison: Comparison, cell: Cell = BASELINE) -> Cell:
+    """Return the line that ``cell`` is compared with: VMAIL, under whatever name a suite has it, in the same variant.
 
     Where no line is ``BASELINE``, it is the first one of that method, or of the conservative one without its penalty.
+    A variant that VMAIL is not run in is compared with its default, and so are the variants of VMAIL itself.
     """
+    return _in_variant_of(cell, _default_baseline(comparison), comparison)
+
+
+def control_of(comparison: Comparison, cell: Cell) -> Cell:
+    """Return the control that ``cell`` is compared with, in the same variant where there is another one in it."""
+    return _in_variant_of(cell, CONTROL, comparison)
+
+
+def _in_variant_of(cell: Cell, default: Cell, comparison: Comparison) -> Cell:
+    alike = Cell(default.algorithm, cell.variant)
+    return alike if alike in comparison.cells and alike != cell else default
+
+
+def _default_baseline(comparison: Comparison) -> Cell:
     if BASELINE not in comparison.cells:
         for cell in comparison.cells:
             spec = comparison.spec_of(cell)
@@ -90,12 +107,18 @@ def delay_table(comparison: Comparison) -> pd.DataFrame:
 
 
 def training_cost_table(
-    comparison: Comparison, metric: str, measure: Callable[[Floats, Floats], float]
+    comparison: Comparison, metric: str, measure: Callable[[Floats, Floats], float], learning: bool = False
 ) -> pd.DataFrame:
-    """Return ``measure(costs, lengths)`` of all training episodes (n,) of each finished run."""
+    """Return ``measure(costs, lengths)`` of all training episodes (n,) of each finished run.
+
+    With ``learning`` of those alone that end after the actor's first online update: until then methods that differ in
+    the actor's objective are the same run.
+    """
     tables = []
     for cell in comparison.cells:
-        costs, lengths = (curves_of(comparison.rows(cell, "train", name)) for name in ("cost", "episode_length"))
+        since = comparison.first_actor_step(cell) if learning else 0
+        rows = (comparison.rows(cell, "train", name) for name in ("cost", "episode_length"))
+        costs, lengths = (curves_of(found[found["env_step"] > since]) for found in rows)
         if [run.steps.size for run in costs] != [run.steps.size for run in lengths]:
             continue
         finished = comparison.finished(cell)
@@ -115,13 +138,14 @@ def training_score_table(comparison: Comparison) -> pd.DataFrame:
     return concatenate(tables)
 
 
-def improvement_table(comparison: Comparison, baseline: Cell) -> pd.DataFrame:
-    """Return P(a run of this algorithm ends better than one of ``baseline``), with intervals.
+def improvement_table(comparison: Comparison, opponent: Callable[[Comparison, Cell], Cell]) -> pd.DataFrame:
+    """Return P(a run of this algorithm ends better than one of its ``opponent``), with intervals.
 
     Of seeds that are finished in both alone: each has start states of its own, some of them harder.
     """
     tables = []
     for cell in comparison.cells:
+        baseline = opponent(comparison, cell)
         own, other = comparison.common_finals(cell, baseline)
         if cell == baseline or not own.size:
             continue
@@ -151,6 +175,8 @@ def stability_table(comparison: Comparison) -> pd.DataFrame:
     """Return drawdown and dispersion in time of each finished run, and the dispersion across runs."""
 
     def unsteadiness(run: Curve) -> float:
+        if len(run.steps) <= FEWEST_DIFFERENCES:
+            return float("nan")
         return PER_STEPS * statistics.dispersion_across_time(run.steps, run.values)
 
     tables = [
@@ -233,7 +259,12 @@ def _by_run(comparison: Comparison, metric: str, measure: Callable[[Curve], floa
 
 
 def _resampled(values: np.ndarray, rng: np.random.Generator) -> tuple[float, dict[str, Any]]:
-    """Return the interquartile range over runs, with its bootstrap interval as columns."""
+    """Return the interquartile range over runs, with its bootstrap interval as columns.
+
+    With fewer than ``FEW_SEEDS`` runs there is none: of three, no resample has a larger range than they have.
+    """
+    if len(values) < statistics.FEW_SEEDS:
+        return statistics.interquartile_range(values), {"low": np.nan, "high": np.nan, "runs": len(values)}
     drawn = values[rng.integers(len(values), size=(2000, len(values)))]
     quarters = np.quantile(drawn, [0.25, 0.75], axis=1)
     low, high = np.quantile(quarters[1] - quarters[0], [0.025, 0.975])

@@ -24,6 +24,7 @@ from ailft_bench.statistics.curves import (
     survival,
 )
 from ailft_bench.statistics.intervals import (
+    FEWEST_RUNS,
     bootstrap_interval,
     mean_band,
     proportion_interval,
@@ -51,6 +52,7 @@ from ailft_bench.statistics.seeds import (
 )
 
 __all__ = [
+    "FEWEST_RUNS",
     "FEW_SEEDS",
     "Floats",
     "advice",

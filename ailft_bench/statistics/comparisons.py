@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from ailft_bench.statistics.aggregates import mean
 from ailft_bench.statistics.arrays import Floats, as_scores, as_values
-from ailft_bench.statistics.intervals import quantiles
+from ailft_bench.statistics.intervals import FEWEST_RUNS, quantiles
 
 #: Up to so many pairs every assignment of signs is tried; beyond, random ones.
 MOST_EXACT_PAIRS = 14
@@ -33,7 +33,7 @@ def improvement_interval(
     """Return the bootstrap interval of ``probability_of_improvement(x, y)``.
 
     Runs of ``x`` and of ``y`` are resampled independently of each other, within each task. (nan, nan) where
-    one of the two has a single run.
+    one of the two has fewer than ``FEWEST_RUNS``.
     """
     x, y = as_scores(x), as_scores(y)
     wins = _wins(x, y)
@@ -42,7 +42,7 @@ def improvement_interval(
         return rng.multinomial(runs, np.full(runs, 1 / runs), size=(repetitions, wins.shape[2])) / runs
 
     values = np.einsum("rmi,ijm,rmj->r", weights(len(x)), wins, weights(len(y)), optimize=True) / wins.shape[2]
-    return quantiles(values, confidence, enough=min(len(x), len(y)) > 1)
+    return quantiles(values, confidence, enough=min(len(x), len(y)) >= FEWEST_RUNS)
 
 
 def paired_interval(
@@ -55,7 +55,8 @@ def paired_interval(
 ) -> tuple[float, float]:
     """Return the bootstrap interval of ``statistic(x) - statistic(y)`` for runs that share their seeds.
 
-    Row i of ``x`` and of ``y`` (runs, tasks) are the same seed: both are resampled with the same indices.
+    Row i of ``x`` and of ``y`` (runs, tasks) are the same seed: both are resampled with the same indices. (nan, nan)
+    of fewer than ``FEWEST_RUNS`` pairs.
 
     Raises:
         ValueError: unequal shapes.
@@ -65,7 +66,7 @@ def paired_interval(
     columns = np.arange(tasks)
     drawn = rng.integers(runs, size=(repetitions, runs, tasks))
     values = [statistic(x[index, columns]) - statistic(y[index, columns]) for index in drawn]
-    return quantiles(values, confidence, enough=runs > 1)
+    return quantiles(values, confidence, enough=runs >= FEWEST_RUNS)
 
 
 def sign_flip_test(x: ArrayLike, y: ArrayLike, rng: np.random.Generator, repetitions: int = 20_000) -> float:

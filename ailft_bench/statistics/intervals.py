@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike
 
 from ailft_bench.statistics.arrays import Floats, as_curves, as_scores, as_values, tail
 
+#: Fewer runs have no interval: what is resampled of two is one of three numbers, and covers the truth half of the time.
+FEWEST_RUNS = 3
+
 
 def bootstrap_interval(
     scores: ArrayLike,
@@ -21,13 +24,13 @@ def bootstrap_interval(
     """Return the percentile interval of ``statistic`` under the stratified bootstrap.
 
     Runs are resampled with replacement within each task, independently between tasks; ``statistic`` maps an
-    array (runs, tasks) to a number. A single run says nothing about the spread: the interval is (nan, nan).
+    array (runs, tasks) to a number. Fewer than ``FEWEST_RUNS`` say too little: the interval is (nan, nan).
     """
     array = as_scores(scores)
     runs, tasks = array.shape
     drawn = rng.integers(runs, size=(repetitions, runs, tasks))
     values = [statistic(sample) for sample in array[drawn, np.arange(tasks)]]
-    return quantiles(values, confidence, enough=runs > 1)
+    return quantiles(values, confidence, enough=runs >= FEWEST_RUNS)
 
 
 def ragged_bootstrap_interval(
@@ -40,11 +43,11 @@ def ragged_bootstrap_interval(
     """Return the stratified bootstrap's interval where tasks have unequal numbers of runs.
 
     ``scores_by_task`` holds a row of scores for each task; no row is cut to the length of another.
-    ``statistic`` maps such a list to a number. (nan, nan) where some task has a single run.
+    ``statistic`` maps such a list to a number. (nan, nan) where some task has fewer than ``FEWEST_RUNS``.
     """
     rows = [as_values(row, "scores") for row in scores_by_task]
     values = [statistic([rng.choice(row, row.size) for row in rows]) for _ in range(repetitions)]
-    return quantiles(values, confidence, enough=min(row.size for row in rows) > 1)
+    return quantiles(values, confidence, enough=min(row.size for row in rows) >= FEWEST_RUNS)
 
 
 def mean_band(
@@ -54,14 +57,14 @@ def mean_band(
 
     At each step the runs that have a value there (not NaN) are resampled. Steps with the same runs share
     their resamples, so that the band is as smooth as the curves; it holds at each step, not for all jointly.
-    NaN where fewer than two runs have a value.
+    NaN where fewer than ``FEWEST_RUNS`` have a value.
     """
     array, outside = as_curves(curves), tail(confidence)
     low, high = np.full((2, array.shape[1]), np.nan)
     present, group = np.unique(~np.isnan(array), axis=1, return_inverse=True)
     for index, runs in enumerate(present.T):
         count, here = int(runs.sum()), group == index
-        if count < 2:
+        if count < FEWEST_RUNS:
             continue
         weights = _resamples(count, repetitions, rng)
         # Steps first: a quantile over neighbours in memory takes a third of the time.

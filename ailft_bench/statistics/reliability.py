@@ -39,10 +39,10 @@ def interquartile_range(values: ArrayLike) -> float:
 
 
 def dispersion_across_time(steps: ArrayLike, values: ArrayLike, window: int | None = None) -> float:
-    """Return the interquartile range of the differences: how unsteadily a run learns, whatever its trend.
+    """Return the interquartile range of the differences: how unevenly a run learns.
 
-    With ``window`` it is the mean over all windows of so many differences. NaN for fewer than two
-    differences.
+    A constant rate, up or down, has 0, and so has a run that learns nothing: compare runs that end alike. With
+    ``window`` it is the mean over all windows of so many differences. NaN for fewer than two differences.
     """
     differences = _differences(steps, values)
     width = differences.size if window is None else min(window, differences.size)

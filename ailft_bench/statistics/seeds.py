@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ailft_bench.statistics.arrays import Floats, as_scores, as_values, tail
+from ailft_bench.statistics.intervals import FEWEST_RUNS
 
 #: Up to so many seeds a nominal 95 % bootstrap interval covers the truth less often: about .90 with five.
 FEW_SEEDS = 5
@@ -22,8 +23,8 @@ ADVISED_SEEDS = 10
 
 def advice(runs: int) -> str:
     """Return a sentence on what intervals of so many runs are worth; empty from ``ADVISED_SEEDS`` on."""
-    if runs < 2:
-        return f"One seed has no interval; {ADVISED_SEEDS} are advised."
+    if runs < FEWEST_RUNS:
+        return f"Intervals are of {FEWEST_RUNS} seeds or more; {ADVISED_SEEDS} are advised."
     if runs <= FEW_SEEDS:
         return f"With {FEW_SEEDS} seeds or fewer intervals are optimistic; {ADVISED_SEEDS} are advised."
     return f"{ADVISED_SEEDS} seeds are advised." if runs < ADVISED_SEEDS else ""
