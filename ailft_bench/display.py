@@ -94,7 +94,8 @@ def _progress(path: Path) -> Progress | None:
 class LiveProgress:
     """Progress of the cells that are worked on: a live table on a terminal, else a line now and then.
 
-    Where the terminal goes away, or whoever reads the output, nothing more is shown and the work goes on.
+    Where the terminal goes away, or whoever reads the output, nothing more is shown and nothing breaks; whether the
+    work goes on is for the signal to say that comes with it (``signals``).
     """
 
     def __init__(self, out: Console, specs: Mapping[Path, RunSpec]) -> None:
@@ -108,13 +109,15 @@ class LiveProgress:
         self._live = Live(console=out, auto_refresh=False, transient=True) if out.is_terminal else None
 
     def __enter__(self) -> LiveProgress:
-        if self._live is not None:
-            self._live.start()
+        with self._while_shown():
+            if self._live is not None:
+                self._live.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._live is not None:
-            self._live.stop()
+        with self._while_shown():
+            if self._live is not None:
+                self._live.stop()
 
     def say(self, text: str) -> None:
         """Print a line."""

@@ -10,16 +10,18 @@ import errno
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
 from ailft_bench.errors import UserError
 
 T = TypeVar("T")
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free space there",
@@ -162,10 +164,10 @@ def read_json(path: Path, *, strict: bool = True) -> Any | None:
 def read_record(kind: type[T], path: Path) -> T | None:
     """Return a small record: the fields of a dataclass, as ``write_json`` wrote them.
 
-    A damaged one, of another version of this program, or with a value of another type counts as none.
+    A damaged one, or one that lacks a field or has a value that is none for it, counts as none.
     """
     content = read_json(path, strict=False)
     try:
-        return None if content is None else TypeAdapter(kind).validate_python(content)
+        return None if content is None else cast(T, _adapter(kind).validate_python(content))
     except ValidationError:
         return None

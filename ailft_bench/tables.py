@@ -99,7 +99,7 @@ def against(comparison: Comparison, opponent: Callable[[Comparison, Cell], Cell]
     """Return each algorithm against its ``opponent``: probability of improvement, paired difference, corrected p.
 
     Pairs are runs of the same seed, finished in both; p is the sign-flip test's after Holm's correction over
-    the rows of this table. Where opponents differ, as in variants that have one of their own, a column names them.
+    the rows of this table.
     """
     improvement = summaries.improvement_table(comparison, opponent)
     rows, p_values = [], []

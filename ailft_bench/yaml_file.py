@@ -75,18 +75,19 @@ class YamlFile:
         if key[0] not in known:
             raise UserError(f"--set {assignment}: unknown key {key[0]!r}; {nearest(str(key[0]), known)}")
         target = self.content
-        if len(key) == 2 and key[0] in named and key[1] not in (entries := target.get(key[0]) or {}):
-            raise UserError(f"--set {assignment}: no {key[1]!r} in {key[0]}; {nearest(str(key[1]), entries)}")
-        for depth, part in enumerate(key[:-1]):
+        for depth, part in enumerate(key):
             if depth == 1 and key[0] in named and part not in target:
-                raise UserError(f"--set {assignment}: no {part!r} in {key[0]}; {nearest(str(part), target)}")
+                known_here = nearest(str(part), target) if target else "there is none"
+                raise UserError(f"--set {assignment}: no {part!r} in {key[0]}; {known_here}")
+            if depth == len(key) - 1:
+                target[part] = value
+                break
             if target.get(part) is None:
                 target[part] = {}
             target = target[part]
             if not isinstance(target, dict):
                 parent = ".".join(str(part) for part in key[: depth + 1])
                 raise UserError(f"--set {assignment}: {parent} is a value and has no keys below it")
-        target[key[-1]] = value
         self._assignments[key] = assignment
         return key
 

@@ -215,7 +215,7 @@ def cancelled_and_forgotten(stage: Stage) -> None:
     stage.wrap("squeue", 'exec "$tool" --me --array --noheader "--format=%i|%K|%T|%r|%N|%j"')
     run = stage.start(*stage.run(*LONG))
     cell = stage.the_cell()
-    stage.until(lambda: cell.holder is not None)
+    stage.until(lambda: cell.holder is not None and cell.attempts.read())
     stage.cluster.run("scancel", cell.attempts.read()[-1].job)
     assert stage.finish(run) == 1, stage.said()
     assert "0 of 1 cells done, 1 cancelled" in stage.said()

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from specs import make_spec, write_suite
+from specs import SUITE, make_spec, write_suite
 
 from ailft_bench import cells, status, suite_file
+from ailft_bench.cli import commands
 from ailft_bench.errors import UserError
 from ailft_bench.store import RunDirectory
 
@@ -75,6 +76,17 @@ def test_cells_that_never_started_are_missing(results: Path) -> None:
     rows = status.missing(suite, ["smoke"], found, "toy.yaml")
     assert {row.run_id for row in rows} == {spec.run_id for spec in specs[1:]}
     assert {row.command for row in rows} == {"ailft-bench run toy.yaml --scale smoke"}
+
+
+def test_runs_are_shown_where_their_demonstrations_are_out_of_reach(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = SUITE.replace("demonstrations: {episodes: 2}", "demonstrations: {source: nowhere, episodes: 2}")
+    commands.status(str(write_suite(results, text)), None, results)
+    shown = capsys.readouterr()
+    assert "demonstrations.source" in shown.err
+    assert "cells that were never started are left out" in shown.err
+    assert "no such luck" in shown.out
 
 
 def test_damaged_cell_is_not_missing_as_well(results: Path) -> None:

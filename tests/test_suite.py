@@ -187,6 +187,7 @@ def test_mistake_in_a_suite_is_named_with_its_line(tmp_path: Path, old: str, new
         ("settings.alpha=[1", ["not valid YAML"]),
         ("settings.alpha=2024-02-30", ["not valid YAML"]),
         ("variants.mid={ensemble_size: 2}", ["no 'mid' in variants", "did you mean 'mild'?"]),
+        ("environment.id.x={}", ["environment.id is a value"]),
         ("algorithms.vmial={}", ["no 'vmial' in algorithms", "did you mean 'vmail'?"]),
         ("settings.alpha=x", ["'x'", "a finite number"]),
     ],

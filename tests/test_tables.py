@@ -115,6 +115,18 @@ def test_variant_is_compared_with_the_baseline_in_the_same_variant(tmp_path):
     assert against["no_ail"] == {"conservative+wide": ("no_ail+wide", "2.00"), "vmail+wide": ("no_ail+wide", "1.00")}
 
 
+def test_variant_that_gives_the_baseline_a_penalty_is_compared_with_the_default(tmp_path):
+    def dose(name, alpha, variant):
+        agent = {"online": True, "alpha": alpha}
+        return [run(name, seed, alpha, variant=variant, method="conservative", agent=agent) for seed in range(3)]
+
+    runs = [*dose("none", 0.0, "default"), *dose("none", 1.0, "strong"), *dose("some", 2.0, "strong")]
+    (found,) = comparisons(load_results(write_all(tmp_path, runs)))
+    table = tables.against_baseline(found)
+    assert set(table["against"]) == {"none"}
+    assert row(table, "some+strong")["difference"] == "2.00"
+
+
 def test_sampled_actions_are_a_column_beside_the_mean_action(comparison):
     table = tables.actions(comparison)
     own = row(table, "conservative")

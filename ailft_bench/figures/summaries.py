@@ -37,7 +37,9 @@ def baseline_of(comparison: Comparison, cell: Cell = BASELINE) -> Cell:
     Where no line is ``BASELINE``, it is the first one of that method, or of the conservative one without its penalty.
     A variant that VMAIL is not run in is compared with its default, and so are the variants of VMAIL itself.
     """
-    return _in_variant_of(cell, _default_baseline(comparison), comparison)
+    default = _default_baseline(comparison)
+    alike = _in_variant_of(cell, default, comparison)
+    return alike if _is_unpenalised(comparison.spec_of(alike)) else default
 
 
 def control_of(comparison: Comparison, cell: Cell) -> Cell:
@@ -53,10 +55,15 @@ def _in_variant_of(cell: Cell, default: Cell, comparison: Comparison) -> Cell:
 def _default_baseline(comparison: Comparison) -> Cell:
     if BASELINE not in comparison.cells:
         for cell in comparison.cells:
-            spec = comparison.spec_of(cell)
-            if spec is not None and spec.method in ("vmail", "conservative") and spec.agent.get("alpha") == 0:
+            if _is_unpenalised(comparison.spec_of(cell)):
                 return cell
     return BASELINE
+
+
+def _is_unpenalised(spec: RunSpec | None) -> bool:
+    if spec is None:
+        return False
+    return spec.method == "vmail" or (spec.method == "conservative" and spec.agent.get("alpha") == 0)
 
 
 def area_table(comparison: Comparison) -> pd.DataFrame:
@@ -117,6 +124,8 @@ def training_cost_table(
     tables = []
     for cell in comparison.cells:
         since = comparison.first_actor_step(cell) if learning else 0
+        if learning and not since:
+            continue
         rows = (comparison.rows(cell, "train", name) for name in ("cost", "episode_length"))
         costs, lengths = (curves_of(found[found["env_step"] > since]) for found in rows)
         if [run.steps.size for run in costs] != [run.steps.size for run in lengths]:

@@ -159,7 +159,7 @@ def _scores(comparison: Comparison, references: _Scores) -> str:
     )
     rest = (
         "How fast, how steadily, how safely: steps to a score count the whole budget for runs that never reached it; "
-        "lost again is the mean of the worst 5 % of drops below the best so far; costs are violating steps."
+        "lost again is the largest drop below the best so far (mean of the worst 5 %); costs are violating steps."
     )
     second = table.iloc[:, [0, *range(half, table.shape[1])]]
     content = f"<p class='dim'>{text}</p>{_scroll(rendered)}<p class='dim'>{rest}</p>{_table(second)}"

@@ -49,7 +49,7 @@ def work_on(directory: str) -> str:
         crashed = not received and failure is not None and failure.verdict == "killed"
         limit = RERUNS if crashed else _GIVES_WAY if signal.SIGUSR2 in received else 0
         if limit and run.attempts.fruitless() <= limit:
-            queue.requeue(job_id(dict(os.environ)))
+            queue.requeue(job_id(dict(os.environ)), give_up=lambda: signal.SIGTERM in received)
             return "queued again"
         if ending.state == "failed":
             raise RuntimeError(ending.reason)

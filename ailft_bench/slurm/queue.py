@@ -169,8 +169,10 @@ def release(identifiers: Iterable[str]) -> None:
         _ask("scontrol", "release", identifier)
 
 
-def requeue(identifier: str, patience_s: float = 60) -> None:
+def requeue(identifier: str, give_up: Callable[[], bool], patience_s: float = 60) -> None:
     """Put a running job back into the queue; called by the job itself, for which nobody else will ask.
+
+    ``give_up`` says when not to ask once more: the job may be cancelled while it waits for an answer.
 
     Raises:
         QueueUnknownError: SLURM refuses, or does not answer for ``patience_s``.
@@ -181,7 +183,7 @@ def requeue(identifier: str, patience_s: float = 60) -> None:
             _ask("scontrol", "requeue", identifier)
             return
         except QueueUnknownError:
-            if time.monotonic() > deadline:
+            if give_up() or time.monotonic() > deadline:
                 raise
         time.sleep(1)
 

@@ -30,6 +30,8 @@ _TICK_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 #: A job that is being queued again looks ended for a moment.
 _SURE_AFTER_S = 10.0
+#: How often the accounting is asked again for the end of a job that the queue has forgotten.
+_LOOKS = 2
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class _Watched:
         self._old_failure = self.run.failure
         self._without_job_since: float | None = None
         self._submissions = 1
+        self._asked = 0
         self._checkpoint = self._latest()
 
     @property
@@ -102,12 +105,18 @@ class _Watched:
         self._without_job_since = (now if since is None else since) if alone else None
         return alone and since is not None and now - since >= _SURE_AFTER_S
 
+    def may_be_known_later(self) -> bool:
+        """Whether to look again before concluding what ended the job, which is then counted: accountings lag."""
+        self._asked += 1
+        return self._asked <= _LOOKS
+
     def may_run_again(self) -> bool:
         """Whether another submission is in order, which is then counted."""
         if (latest := self._latest()) != self._checkpoint:
             self._checkpoint, self._submissions = latest, 0
         self._submissions += 1
         self._without_job_since = None
+        self.job, self._asked = None, 0
         return self._submissions <= 1 + RERUNS and self.run.attempts.fruitless() <= RERUNS
 
     def _latest(self) -> str | None:
@@ -184,6 +193,8 @@ class _Watch:
         job = cell.job
         if job is None or job.live:  # as it was when somebody looked; what ended it is for SLURM to say
             job = queue.remembered(self._results, path) or job
+            if job is not None and job.live and cell.may_be_known_later():
+                return
         failure = cell.new_failure
         if job is not None and job.verdict == "cancelled":
             self._note(cell, job, f"cancelled: {job}")
@@ -215,7 +226,7 @@ class _Watch:
         ):
             if paths:
                 names = ", ".join(display.cell_name(self._cells[path]) for path in paths)
-                self._out.print(f"{what}: {names}", markup=False)
+                self._progress.say(f"{what}: {names}")
 
     def _end(self, path: Path, ending: Ending) -> None:
         del self._open[path]
@@ -224,7 +235,7 @@ class _Watch:
 
     def _complain(self, text: str) -> None:
         if text != self._complaint:
-            self._out.print(f"{text}; trying again", markup=False)
+            self._progress.say(f"{text}; trying again")
             self._complaint = text
 
 
