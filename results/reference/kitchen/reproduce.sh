@@ -11,4 +11,8 @@ ailft-bench run "$kept/suite.yaml" --scale cpu --seeds 0,1,2,3,4, --algorithms b
 git checkout da673a81c3a63a4b9c6deef19dfd31e76e4beead
 pip install -e . -r "$kept/versions.txt"
 ailft-bench run "$kept/suite.yaml" --scale cpu --seeds 0,1,2,3,4, --algorithms bc_cnn
+git checkout ee8cd6e10ab4e74b874ebd21e0b06395c35c6271
+pip install -e . -r "$kept/versions.txt"
+ailft-bench run "$kept/suite.yaml" --scale long --seeds 0,1,2, --algorithms conservative,no_ail,vmail
 ailft-bench plot kitchen --scale cpu
+ailft-bench plot kitchen --scale long
