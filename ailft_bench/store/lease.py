@@ -151,7 +151,7 @@ class Lease:
                 self.refresh()
 
     def _last_holder(self) -> Holder | None:
-        """Return the holder, dead or alive; a lease of another version of this program is none."""
+        """Return the holder, dead or alive; a damaged lease, or one that lacks a field, is none."""
         return read_record(Holder, self.path)
 
     def _is_ours(self) -> bool:
