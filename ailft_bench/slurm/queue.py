@@ -65,9 +65,9 @@ class Job:
         return _VERDICTS.get(self.state, "killed")
 
     def speaks_for(self, last: Attempt | None) -> bool:
-        """Whether a run whose ``last`` attempt this is has it to wait for, or to thank for its end.
+        """Whether this job says what becomes of a run with this ``last`` attempt.
 
-        It has not where a later attempt was made elsewhere, on this machine or by another job.
+        Not if it has ended and a later attempt was made elsewhere, on this machine or by another job.
         """
         return self.live or last is None or last.job == self.id or last.time < self.submitted
 
