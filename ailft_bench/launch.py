@@ -28,7 +28,7 @@ EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
 #: States of cells that are not to be started.
 _TAKEN = ("done", "running", "queued")
 #: Endings of cells that have no result.
-_NOT_DONE = ("failed", "cancelled", "interrupted", "queued", "elsewhere")
+_NOT_DONE = ("failed", "cancelled", "interrupted", "waiting", "queued", "elsewhere")
 
 
 def choose_scale(suite: Suite, wanted: str | None, has_gpu: bool) -> str:

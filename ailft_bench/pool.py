@@ -57,9 +57,12 @@ Command = Callable[[Path], Sequence[str]]
 
 @dataclass(frozen=True)
 class Ending:
-    """How work on a run ended here: ``elsewhere`` means that another live worker holds it."""
+    """How work on a run ended here.
 
-    state: Literal["done", "failed", "interrupted", "elsewhere", "queued", "cancelled"]
+    ``elsewhere``: another live worker holds it. ``queued``: its job goes on. ``waiting``: it has no job.
+    """
+
+    state: Literal["done", "failed", "interrupted", "elsewhere", "queued", "waiting", "cancelled"]
     reason: str = ""
 
 

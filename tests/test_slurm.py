@@ -82,6 +82,17 @@ class Stage:
         (tools / tool).chmod(0o755)
         self.environment["PATH"] = f"{tools}:{search}"
 
+    def crowd(self, partition: str) -> None:
+        """Let the cluster take one array at a time, and one cell an array."""
+        refusal = "sbatch: error: QOSMaxSubmitJobPerUserLimit"
+        free = f'[ -z "$(squeue -h -p {partition})" ]'
+        self.wrap("sbatch", f'{free} || {{ echo {refusal} >&2; exit 1; }}\nexec "$tool" "$@"')
+        self.wrap("scontrol", '"$tool" "$@" | sed "s/^MaxArraySize.*/MaxArraySize = 2/"')
+
+    def thin_out(self) -> None:
+        """Take those scripts away again."""
+        self.environment["PATH"] = self.cluster.environment["PATH"]
+
     def call(self, *arguments: str, code: int = 0) -> str:
         """Type a command, wait for it, and return what it printed."""
         log = f"{time.monotonic_ns()}.log"
@@ -223,7 +234,16 @@ def cancelled_and_forgotten(stage: Stage) -> None:
 
 
 def detached_and_cancelled_by_suite(stage: Stage) -> None:
-    assert "6 cells submitted" in stage.call(*stage.run(), "--detach")
+    """On a cluster that starts nothing, and at first takes one cell only: each cell's line says what it waits for."""
+    stage.crowd("closed")
+    said = stage.call(*stage.run(), "--detach", code=1)
+    assert "1 cells submitted, 1 have a job" in said
+    assert said.count("not submitted, SLURM takes no more jobs now; run the command again") == 5
+    assert "0 of 6 cells done, 5 waiting, 1 queued" in said
+    stage.thin_out()
+    said = stage.call(*stage.run(), "--detach")
+    assert "5 cells submitted, 6 have a job" in said
+    assert said.count("PENDING") == 6
     stage.call("run", "other.yaml", "--scale", "smoke", "--profile", "here.yaml", "--detach")
     states = stage.call("status")
     assert "12 queued" in states
@@ -243,10 +263,8 @@ def refused(stage: Stage) -> None:
 
 
 def crowded_out(stage: Stage) -> None:
-    """The cluster takes one array at a time and one cell an array, so that five of six wait for their first job."""
-    refusal = "sbatch: error: QOSMaxSubmitJobPerUserLimit"
-    stage.wrap("sbatch", f'[ -z "$(squeue -h -p crowded)" ] || {{ echo {refusal} >&2; exit 1; }}\nexec "$tool" "$@"')
-    stage.wrap("scontrol", '"$tool" "$@" | sed "s/^MaxArraySize.*/MaxArraySize = 2/"')
+    """Five of six cells wait for their first job."""
+    stage.crowd("crowded")
     said = stage.call(*stage.run("--scale", "least"))
     assert "1 cells submitted, 1 have a job" in said
     assert said.count("submitted, as SLURM takes more jobs now") == 5

@@ -72,10 +72,10 @@ def _left_alone(path: Path, job: Job | None, not_submitted: bool) -> Ending:
     if job is not None:
         return Ending("queued", str(job))
     if not_submitted:
-        return Ending("interrupted", "not submitted, SLURM takes no more jobs now; run the command again")
+        return Ending("waiting", "not submitted, SLURM takes no more jobs now; run the command again")
     if (path / "done").exists():
         return Ending("done")
-    return Ending("interrupted", "its job has ended already; ailft-bench explain says why, the same command goes on")
+    return Ending("waiting", "its job has ended already; ailft-bench explain says why, the same command goes on")
 
 
 class _Watched:
