@@ -21,8 +21,11 @@ import shutil
 import stat
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ailft_bench import figures, reproduction, tables
 from ailft_bench.durable import storage_errors, temporary_beside, write_bytes
@@ -66,15 +69,17 @@ def write_bundle(results: Results, results_dir: Path, out: Path, suite_file: Pat
         try:
             for name in ("figures", "tables", "runs"):
                 (partial / name).mkdir(parents=True)
+            whole = results.runs[~results.runs["state"].isin(["missing", "damaged"])]
+            made = [RunDirectory(Path(directory)) for directory in whole["directory"]]
+            places = _places(made, results_dir)
+            reasons = [_without_places(reason, places) for reason in results.runs["reason"]]
+            results = replace(results, runs=results.runs.assign(reason=reasons))
             figures.plot(results, partial / "figures", references)
             for comparison in comparisons(results):
                 known = references.get((comparison.suite, comparison.scale), {})
                 _write_tables(comparison, known, partial / "tables")
             write_table(results.metrics, partial / "results.parquet")
             write_table(results.runs.drop(columns="directory"), partial / "runs.csv")
-            whole = results.runs[~results.runs["state"].isin(["missing", "damaged"])]
-            made = [RunDirectory(Path(directory)) for directory in whole["directory"]]
-            places = _places(made)
             for run in made:
                 _pack(run.path, run.spec.directory(partial / "runs"), places)
             for path in lines.values():
@@ -187,7 +192,7 @@ def _unpack(source: Path, target: Path) -> None:
     """Copy a run's folder out of a bundle.
 
     Raises:
-        UserError: the compressed metrics are damaged.
+        UserError: the compressed metrics or the result are damaged.
     """
     target.mkdir(parents=True)
     for name in _KEPT:
@@ -196,6 +201,16 @@ def _unpack(source: Path, target: Path) -> None:
             write_bytes(target / name, _decompressed(packed))
         elif (source / name).exists():
             shutil.copyfile(source / name, target / name)
+    result = source / "result.parquet"
+    if result.exists():
+        try:
+            pq.read_table(result)
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(result, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: damaged ({error}); get this bundle again")
 
 
 def _compress(source: Path, target: Path) -> None:
@@ -210,12 +225,12 @@ def _decompressed(path: Path) -> bytes:
             raise EOFError("empty")
         return gzip.decompress(content)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: damaged ({error}); get this bundle again") from error
+        raise _damaged(path, error) from error
 
 
-def _places(made: Iterable[RunDirectory]) -> dict[str, str]:
+def _places(made: Iterable[RunDirectory], results_dir: Path) -> dict[str, str]:
     """Return what stands in a bundle for the folders of the machine that made it: they are nobody's business."""
-    places: dict[str, str] = {}
+    places = {str(results_dir.absolute()): "results"}
     for run in made:
         provenance = [run.spec.provenance, *(attempt.provenance for attempt in run.attempts.read())]
         directories = {str(found["directory"]) for found in provenance if found.get("directory")}

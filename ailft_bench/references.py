@@ -10,19 +10,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from ailft_bench.demos.collection import provide
 from ailft_bench.demos.episode import Episode
 from ailft_bench.demos.experts import EXPERTS, expert_for
 from ailft_bench.demos.recording import make_env
 from ailft_bench.demos.replay import whole_episode
-from ailft_bench.durable import read_json, write_json
+from ailft_bench.durable import read_record, write_json
 from ailft_bench.envs import environment_class
 from ailft_bench.envs.base import ImitationEnv
 from ailft_bench.errors import UserError
@@ -38,6 +40,14 @@ NAMES = tuple(TIMES)
 Policy = Callable[[], np.ndarray]
 Scores = dict[str, dict[str, float]]
 """By reference name: each metric's mean over episodes."""
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """The content of a file of references; one that is damaged counts as none, and is measured again."""
+
+    recipe: dict[str, Any]
+    episodes: dict[str, Annotated[list[dict[str, float]], Field(min_length=1)]]
 
 
 def provide_references(
@@ -171,18 +181,19 @@ def _path(results_dir: Path, recipe: dict[str, Any]) -> Path:
 def _find(results_dir: Path, recipe: dict[str, Any]) -> Path | None:
     """Return the file of a recipe; where its expert is not known here, of the newest with any expert."""
     path = _path(results_dir, recipe)
-    if path.exists():
+    if read_record(_Lines, path) is not None:
         return path
     if recipe["expert_version"] is None:
         for other in sorted(path.parent.glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True):
-            if (read_json(other, strict=False) or {}).get("recipe", {}) | {"expert_version": None} == recipe:
+            lines = read_record(_Lines, other)
+            if lines is not None and lines.recipe | {"expert_version": None} == recipe:
                 return other
     return None
 
 
 def _load(path: Path) -> Scores | None:
-    content = read_json(path)
-    return None if content is None else _means(content["episodes"])
+    lines = read_record(_Lines, path)
+    return None if lines is None else _means(lines.episodes)
 
 
 def _means(measured: dict[str, list[dict[str, float]]]) -> Scores:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ailft_bench import pretraining
+from ailft_bench import durable, pretraining
 from ailft_bench.demos.collection import Demonstrations
 from ailft_bench.demos.recording import make_env
 from ailft_bench.errors import UserError
@@ -68,7 +69,8 @@ class Trainer:
             raise UserError(
                 f"{run.path}: the replay of its checkpoint is gone; delete this folder to start the run again"
             )
-        self._replay = Replay(run.path / "replay", frames, image_size, actions)
+        with self._replay_errors():
+            self._replay = Replay(run.path / "replay", frames, image_size, actions)
         self._rng = np.random.default_rng(branch(spec.seed, "replay"))
         generator = torch.Generator(device).manual_seed(branch_seed(spec.seed, "acting"))
         self._policy = self.agent.policy(self.config.acting == "sample", generator)
@@ -82,8 +84,9 @@ class Trainer:
             run.metrics.truncate(self._load(checkpoint[1] / "state.pt"))
         else:
             run.metrics.truncate(0)
-            for episode in demonstrations.episodes:
-                self._replay.add_demonstration(episode.image, episode.action)
+            with self._replay_errors():
+                for episode in demonstrations.episodes:
+                    self._replay.add_demonstration(episode.image, episode.action)
             if self.config.center_frames:
                 self.agent.center(_mean_frame(demonstrations))
             self._take_shared_pretraining()
@@ -121,7 +124,8 @@ class Trainer:
         """
         started = time.perf_counter()
         self._pass_time()
-        self._replay.flush()
+        with self._replay_errors():
+            self._replay.flush()
         self.run.save_checkpoint(self.counters.env_step, lambda folder: torch.save(self._state(), folder / "state.pt"))
         self._averages["time/checkpoint_s"].append(time.perf_counter() - started)
 
@@ -200,10 +204,10 @@ class Trainer:
             self._image, _ = self._env.reset(seed=branch_seed(self.spec.seed, "train", str(self.counters.episode)))
             self._policy.reset()
             self._score = EpisodeScore()
-            self._replay.add(self._image, np.zeros(self.agent.action_size, np.float32), first=True)
+            self._remember(self._image, np.zeros(self.agent.action_size, np.float32), first=True)
         action = self._policy.act(self._image)
         self._image, reward, terminated, truncated, info = self._env.step(action)
-        self._replay.add(self._image, action, first=False)
+        self._remember(self._image, action, first=False)
         self._score.add(float(reward), info)
         self.counters.env_step += 1
         self._averages["time/env_step_s"].append(time.perf_counter() - started)
@@ -211,6 +215,14 @@ class Trainer:
             self.counters.episode += 1
             self._image = None
             self._log("train", self._score.metrics() | self._drain_averages())
+
+    def _remember(self, image: np.ndarray, action: np.ndarray, first: bool) -> None:
+        with self._replay_errors():
+            self._replay.add(image, action, first)
+
+    def _replay_errors(self) -> AbstractContextManager[None]:
+        """Name the replay where the file system refuses: it is the largest file, and meets a full disk first."""
+        return durable.storage_errors(self.run.path / "replay")
 
     def _evaluate_if_due(self, should_stop: Callable[[], bool]) -> None:
         step, every = self.counters.env_step, self.spec.evaluation["every"]

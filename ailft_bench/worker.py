@@ -31,7 +31,7 @@ def run_cell(path: Path) -> bool:
         LeaseLostError: another worker took the run over.
         Exception: whatever went wrong; the run's ``failed.json`` says it too.
     """
-    run = RunDirectory(path)
+    run = RunDirectory(path.absolute())
     if run.state == "done":
         return True
     with run.lease() as alone, signals.noted() as received:

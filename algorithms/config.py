@@ -149,9 +149,12 @@ class AgentConfig:
             if not low <= value <= high:
                 raise SettingError(field.name, value, f"{low} to {high}" if math.isfinite(high) else f"at least {low}")
 
-        if not self.adversarial and self.bc_scale == 0 and self.bc_pretrain == 0:
+        adapting = self.adapt_updates if self.online else 0
+        if not self.adversarial and self.bc_scale == 0 and self.bc_pretrain + adapting == 0:
             raise SettingError(
-                "bc_pretrain", 0, "at least 1 where nothing else (adversarial, bc_scale) trains the actor"
+                "bc_pretrain",
+                0,
+                "at least 1 where nothing else (adversarial, bc_scale, adapt_updates) trains the actor",
             )
         if self.model_bc_scale > 0 and self.demo_batch_fraction == 0:
             raise SettingError("model_bc_scale", self.model_bc_scale, "0 where demo_batch_fraction is 0")

@@ -168,9 +168,46 @@ def test_one_member_predicts_a_whole_time_step_and_is_redrawn() -> None:
         torch.testing.assert_close(chosen[step], every[step, :, member])
 
 
-def test_data_loss_pairs_each_state_with_the_action_that_left_it() -> None:
-    """Eq. 8 by explicit loops over time and rows, from the update's own pieces."""
-    settings = config(horizon=2, entropy=0.0)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_losses_of_actor_and_critics_are_the_formulas_step_by_step(weighted: bool) -> None:
+    """Eq. 5 to 7 by explicit loops over steps and rollouts, with the entropy bonus, cloning and discount^t."""
+    settings = config(horizon=3, entropy=0.3, bc_scale=0.7, discount_weights=weighted, data_critic_loss=False)
+    agent = Agent(settings, 64, ACTIONS, seed=0)
+    count, horizon = 4, settings.horizon
+    rollout = imagine(settings, agent.model.rssm, agent.actor, agent.model.rssm.initial(count), agent.generator)
+    rewards = torch.randn(horizon, count)
+    features, actions = torch.randn(5, agent.model.feature_size), torch.rand(5, ACTIONS) - 0.5
+    values = agent.critics.value(rollout.features, rollout.actions).detach()
+    targets = agent.critics.target_value(rollout.features, rollout.actions, torch.Generator()).detach()
+    q = agent.critics(rollout.features[:-1], rollout.actions[:-1]).detach()
+
+    def lambda_return(worth: Tensor, step: int, row: int) -> float:
+        if step == horizon:
+            return worth[step, row].item()
+        later = (1 - settings.lam) * worth[step + 1, row].item()
+        later += settings.lam * lambda_return(worth, step + 1, row)
+        return rewards[step, row].item() + settings.discount * later
+
+    actor, model = [], []
+    for step in range(horizon):
+        weight = settings.discount**step if weighted else 1.0
+        for row in range(count):
+            goal = settings.lam * lambda_return(values, step, row) + (1 - settings.lam) * values[step, row].item()
+            actor.append(-weight * (goal - settings.entropy * rollout.log_prob[step, row].item()))
+            errors = q[:, step, row] - lambda_return(targets, step, row)
+            model.append(weight * errors.square().mean().item())
+    cloning = -agent.actor(features).log_prob(actions).mean().item()
+    metrics = agent._update_actor(rollout, rewards, features, actions, train=False)
+    assert metrics["actor/loss"].item() == pytest.approx(np.mean(actor) + settings.bc_scale * cloning, rel=1e-4)
+    none: Any = None
+    metrics = agent._update_critics(none, none, none, rollout, rewards)
+    assert metrics["critic/model_loss"].item() == pytest.approx(np.mean(model), rel=1e-4)
+
+
+@pytest.mark.parametrize("regularizer", ["gp_input", "noise"])
+def test_data_loss_pairs_each_state_with_the_action_that_left_it(regularizer: str) -> None:
+    """Eq. 8 by explicit loops over time and rows, from the update's own pieces; its reward is read without noise."""
+    settings = config(horizon=2, disc_regularizer=regularizer)
     agent = Agent(settings, 64, ACTIONS, seed=0)
     data = batch(settings)
     _, posterior, _ = agent.model.loss(data.frames, data.actions, agent.generator)
@@ -304,7 +341,7 @@ def test_mean_actions_are_deterministic_and_nobody_explores_unless_told_to() -> 
     assert not (act(True, 0.0, seed=3) == act(True, 0.0, seed=4)).any()
 
 
-def test_data_reward_is_read_without_instance_noise() -> None:
+def test_discriminator_asked_for_clean_logits_adds_no_instance_noise() -> None:
     settings = config(disc_regularizer="noise")
     agent = Agent(settings, 64, ACTIONS, seed=0)
     pairs = agent.discriminator.pairs(torch.randn(5, agent.model.feature_size), torch.randn(5, ACTIONS))

@@ -134,6 +134,15 @@ def test_damaged_metrics_are_named_and_no_run_is_taken(study, tmp_path, damage):
     assert not list((tmp_path / "mine").rglob("*.tmp"))
 
 
+def test_damaged_result_is_named_and_no_run_is_taken(study, tmp_path):
+    shutil.copytree(study[1] / "runs", tmp_path / "paper" / "runs")
+    result = next((tmp_path / "paper").rglob("result.parquet"))
+    result.write_bytes(result.read_bytes()[:-9])
+    with pytest.raises(UserError, match=re.escape(f"{result}: damaged")):
+        import_bundle(tmp_path / "paper", tmp_path / "mine")
+    assert not list(runs(tmp_path / "mine"))
+
+
 @pytest.mark.parametrize(
     ("key", "name"),
     [
@@ -243,14 +252,22 @@ def test_folder_that_is_no_bundle_is_refused(tmp_path):
 def test_bundle_tells_nothing_of_the_folders_of_its_machine(tmp_path):
     results = write_all(tmp_path / "results", [run("conservative", 0)])
     (made,) = runs(results)
+    failed = run("vmail", 0, state="waiting").write(results)
+    failed.fail(f"UserError: {failed.path / 'replay'}: the disk is full", "traceback")
+    damaged = run("vmail", 1).write(results)
+    (damaged.path / "run.json").write_text("{}")
     record = json.loads((made.path / "run.json").read_text())
     home = str(tmp_path / "home of somebody")
     record["provenance"] = {"directory": home, "command": f"ailft-bench run '{home}/my.yaml' --results {results}"}
     (made.path / "run.json").write_text(json.dumps(record))
     bundle = write_bundle(load_results(results), results, tmp_path / "paper")
     assert "ailft-bench run './my.yaml' --scale cpu" in (bundle / "reproduce.sh").read_text()
-    (copied,) = runs(bundle / "runs")
+    for path in (bundle / "runs.csv", *(bundle / "tables").iterdir()):
+        assert str(tmp_path) not in path.read_text()
+    assert "the disk is full" in (bundle / "runs.csv").read_text()
+    copied = next(found for found in runs(bundle / "runs") if found.spec.algorithm == "conservative")
     assert copied.spec.provenance["command"] == "ailft-bench run './my.yaml' --results results"
     assert copied.spec.run_id == made.spec.run_id
-    (arrived,) = import_bundle(bundle, tmp_path / "mine").taken
-    assert all(str(tmp_path) not in path.read_text() for path in arrived.glob("*.json*"))
+    arrived = import_bundle(bundle, tmp_path / "mine").taken
+    assert len(arrived) == 2
+    assert all(str(tmp_path) not in path.read_text() for folder in arrived for path in folder.glob("*.json*"))

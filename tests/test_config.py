@@ -75,6 +75,9 @@ def test_cloning_without_a_budget_is_refused() -> None:
 def test_control_that_trains_no_actor_is_refused() -> None:
     with pytest.raises(SettingError, match="trains the actor"):
         METHODS["no_ail"].configure("paper", own={})
+    with pytest.raises(SettingError, match="bc_pretrain"):
+        METHODS["bc"].configure("paper", own={"adapt_updates": 5})
+    assert METHODS["no_ail"].configure("paper", own={"adapt_updates": 5}).adapt_updates == 5
 
 
 @pytest.mark.parametrize(("fraction", "rows"), [(0.0, 0), (0.01, 1), (0.5, 6), (1.0, 12)])

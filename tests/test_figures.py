@@ -164,7 +164,14 @@ def test_caption_says_when_the_actor_begins_to_learn_online(tmp_path):
     late = agent | {"actor_frozen_updates": 20}
     runs = [online("conservative", 0, 1, agent=agent), online("vmail", 0, 1, agent=late)]
     (found,) = comparisons(load_results(write_all(tmp_path, runs)))
-    assert "Online updates of the actor begin at step 105 or 205;" in curve_caption(found)
+    said = curve_caption(found)
+    assert "step 105 or 205; until then those that differ in the penalty alone are one run." in said
+
+
+def test_caption_says_nothing_of_the_first_updates_where_full_ones_come_before_the_first_step(tmp_path):
+    agent = {"online": True, "prefill_steps": 100, "train_every": 5, "updates_per_train": 1, "pretrain_updates": 10}
+    (found,) = comparisons(load_results(write_all(tmp_path, [online("vmail", 0, 1, agent=agent)])))
+    assert "Online updates" not in curve_caption(found)
 
 
 def test_missing_seeds_in_a_row_are_a_range_in_the_caption(tmp_path):

@@ -82,6 +82,18 @@ def test_references_are_found_where_the_expert_of_their_environment_is_unknown(f
     assert load_references(load_results(results), results, episodes=3) == {}
 
 
+@pytest.mark.parametrize("damage", ["", "{}", "[]", '{"recipe": {}, "episodes": {"random": []}}', "{torn"])
+def test_damaged_references_stop_nothing_and_are_measured_again(folder, damage):
+    results, spec = folder
+    measured = provide_references(spec, results, episodes=1)
+    newest = max((results / "references").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    whole = newest.read_text()
+    newest.write_text(damage)
+    assert load_references(load_results(results), results, episodes=1) == {}
+    assert provide_references(spec, results, episodes=1) == measured
+    assert newest.read_text() == whole
+
+
 def test_environment_that_changed_since_is_refused(folder):
     results, spec = folder
     old = spec.model_copy(update={"environment": spec.environment | {"version": 0}})

@@ -3,6 +3,7 @@ import pytest
 from synthetic_results import SyntheticRun, evaluation, write_all
 
 from ailft_bench import tables
+from ailft_bench.figures import summaries
 from ailft_bench.figures.comparison import comparisons
 from ailft_bench.results import load_results
 
@@ -70,6 +71,22 @@ def test_control_is_a_baseline_too(tmp_path):
     own = row(tables.against_control(found), "conservative")
     assert (own["against"], own["P(better)"], own["difference"]) == ("no_ail", "1.00", "1.00")
     assert tables.against_baseline(found).empty
+
+
+def test_control_is_found_by_its_method_whatever_a_suite_calls_it(tmp_path):
+    runs = [run("conservative", seed, 3) for seed in range(3)]
+    runs += [run("cloning_online", seed, 2, method="no_ail") for seed in range(3)]
+    (found,) = comparisons(load_results(write_all(tmp_path, runs)))
+    assert row(tables.against_control(found), "conservative")["against"] == "cloning_online"
+
+
+def test_steps_to_half_count_the_budget_of_each_line_where_budgets_differ(tmp_path):
+    longer = {step: evaluation(1) for step in (0, 800)}
+    runs = [run("conservative", seed, 1) for seed in range(3)]
+    runs += [SyntheticRun("vmail", seed, longer, {}, env_steps=800) for seed in range(3)]
+    (found,) = comparisons(load_results(write_all(tmp_path, runs)))
+    delays = summaries.delay_table(found).query("series == 'seed'")
+    assert delays.groupby("algorithm")["value"].unique().to_dict() == {"conservative": [400.0], "vmail": [800.0]}
 
 
 def test_without_vmail_by_name_the_unpenalised_method_is_the_baseline(tmp_path):

@@ -3,6 +3,8 @@
 import itertools
 import os
 import random
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from streams import stream
 
 from ailft_bench.cells import expand, planned_updates
 from ailft_bench.demos.collection import provide
+from ailft_bench.durable import StorageError
 from ailft_bench.errors import UserError
 from ailft_bench.evaluation import averages
 from ailft_bench.policies import load_policy
@@ -279,12 +282,31 @@ def test_second_worker_on_one_run_leaves_it_alone(tmp_path: Path) -> None:
     assert stream(run)[-1][0] == "eval"
 
 
-def test_failure_is_recorded_and_retried(tmp_path: Path) -> None:
+def test_failure_is_recorded_with_its_reason(tmp_path: Path) -> None:
     run = prepare(tmp_path, "bc", "settings.sequence_length=60")
     process = start(run)
     assert process.wait() == EXIT_FAILED
     assert run.state == "failed"
     assert "sequence_length" in run.failure.reason  # type: ignore[union-attr]
+
+
+def test_file_system_that_refuses_the_replay_is_one_message_with_its_path(undisturbed: RunDirectory) -> None:
+    run = prepare(undisturbed.path.parents[3], "vmail")
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, old[1]))
+    try:
+        with pytest.raises(StorageError, match=rf"{re.escape(str(run.path / 'replay'))}: .*limit"):
+            run_cell(run.path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert str(run.path / "replay") in run.failure.reason  # type: ignore[union-attr]
+
+
+def test_worker_is_given_its_run_by_any_path(undisturbed: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = prepare(undisturbed.path.parents[3], "bc", "scales.smoke.algorithms.bc.bc_pretrain=1")
+    monkeypatch.chdir(run.path)
+    assert run_cell(Path())
+    assert run.state == "done"
 
 
 def test_changed_demonstrations_are_noticed(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from studies import make_plan
 
 from ailft_bench import cells, suite_file
 from ailft_bench.errors import UserError
+from ailft_bench.estimate import estimate
 from ailft_bench.store.metrics import Row
 from ailft_bench.tuning import objective as objectives
-from ailft_bench.tuning import ranking, space
+from ailft_bench.tuning import ranking, space, summary
 from ailft_bench.tuning.objective import Objective
 from ailft_bench.tuning.plan import seeds_before_pruning
 from ailft_bench.tuning.protocol import trials_at_once
@@ -44,6 +45,29 @@ def test_parameter_is_read_and_written_alike(tmp_path: Path, text: str, expected
     assert str(parameter) == expected
     assert space.parse(parameter.name, parameter.range, "again") == parameter
     assert parameter.distribution() is not None
+
+
+def test_quantiles_of_a_range_lie_where_it_is_drawn_from() -> None:
+    def quantiles(text: str) -> list[object]:
+        name, _, range_ = text.partition(":")
+        return [space.parse(name, range_, "here").quantile(share) for share in (0.0, 0.5, 0.999)]
+
+    assert quantiles("horizon:int[5,30]") == [5, 18, 30]
+    assert quantiles("actor_lr:log[1e-5,1e-3]") == pytest.approx([1e-5, 1e-4, 1e-3], rel=0.01)
+    assert quantiles("lam:float[0.5,0.9]") == pytest.approx([0.5, 0.7, 0.9], rel=0.01)
+    assert quantiles("critic:choice[Q,V]") == ["Q", "V", "V"]
+
+
+def test_estimate_of_a_study_counts_a_pretraining_for_each_setting_that_changes_it(tmp_path: Path) -> None:
+    cloning = "settings: {discount: 0.98, pretrain_updates: 0, bc_pretrain: 500}"
+    write_suite(tmp_path, SUITE.replace("settings: {discount: 0.98}", cloning))
+
+    def hours(*texts: str, objective: str = "final") -> float:
+        plan = make_plan(tmp_path, *texts, objective=objective, trials=8)
+        return estimate(summary.planned_runs(plan), tmp_path / "results").work_s
+
+    assert hours("actor_lr:log[1e-4,4e-4]") > hours("alpha:float[1,2]") * 1.02
+    assert hours("alpha:float[1,2]", objective="final,cost") > hours("alpha:float[1,2]")
 
 
 def test_suite_says_where_to_look_and_the_command_goes_first(tmp_path: Path) -> None:

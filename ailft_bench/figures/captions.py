@@ -43,7 +43,7 @@ def estimate_caption(
 ) -> str:
     """Return the caption of a figure of one number a run; ``offline``: without algorithms that take no steps.
 
-    ``actors``: it is a number of whole curves, whose beginnings are the same for methods that differ in the actor.
+    ``actors``: it is a number of whole curves, which begin alike for methods that differ in the actor's objective.
     """
     parts = [_subject(comparison), what, *_without_offline(comparison, offline), _evaluation(comparison)]
     parts += _first_updates(comparison) if actors else []
@@ -66,12 +66,17 @@ def theory_caption(comparison: Comparison, what: str, bands: bool = True) -> str
 
 
 def _first_updates(comparison: Comparison) -> list[str]:
-    """Say when actors begin to learn online, as what happens to their score before that has other reasons."""
+    """Say when actors begin to learn online, as what happens to their score before that has other reasons.
+
+    Nothing where full updates come before the first step (``pretrain_updates``): there actors learn from the start.
+    """
+    if any(comparison.learns_before_steps(cell) for cell in comparison.cells):
+        return []
     first = {comparison.first_actor_step(cell) for cell in comparison.cells if not comparison.is_offline(cell)} - {0}
     if not first:
         return []
     steps = " or ".join(f"{step:,}" for step in sorted(first))
-    same = "until then methods that differ in its objective alone are one run"
+    same = "until then those that differ in the penalty alone are one run"
     return [f"Online updates of the actor begin at step {steps}; {same}."]
 
 

@@ -98,6 +98,11 @@ class Comparison:
         spec = self.spec_of(cell)
         return first_actor_step(spec.agent) if spec is not None and "prefill_steps" in spec.agent else 0
 
+    def learns_before_steps(self, cell: Cell) -> bool:
+        """Whether full updates, the actor's among them, come before the first environment step."""
+        spec = self.spec_of(cell)
+        return spec is not None and bool(spec.agent.get("pretrain_updates"))
+
     @cached_property
     def unlike(self) -> list[str]:
         """What should be the same for all lines and is not, with its values: ``env_steps (500 or 700)``."""

@@ -31,7 +31,6 @@ _SETTINGS = {
     "alpha": "alpha, the weight of disagreement (eq. 4)",
     "lam": "lambda of the returns (eq. 5)",
     "ensemble_size": "K, members of the ensemble",
-    "episodes": "demonstrations",
 }
 
 

@@ -16,10 +16,11 @@ from ailft_bench.store import RunSpec
 
 #: The algorithm that others are compared with, under its usual name; see ``baseline_of``.
 BASELINE = Cell("vmail", "default")
-#: The control: the adversarial term off. What others have beyond it is imitation by the discriminator's reward.
+#: The control, under its usual name: the adversarial term off. What others have beyond it is imitation by the
+#: discriminator's reward.
 CONTROL = Cell("no_ail", "default")
 #: Settings whose influence is drawn where the runs of a suite differ in them alone.
-SENSITIVITIES = ("alpha", "lam", "ensemble_size", "episodes")
+SENSITIVITIES = ("alpha", "lam", "ensemble_size")
 #: Differences between evaluations are given for so many environment steps.
 PER_STEPS = 1000
 #: Quartiles of fewer differences between evaluations are hardly those of anything.
@@ -37,14 +38,17 @@ def baseline_of(comparison: Comparison, cell: Cell = BASELINE) -> Cell:
     Where no line is ``BASELINE``, it is the first one of that method, or of the conservative one without its penalty.
     A variant that VMAIL is not run in is compared with its default, and so are the variants of VMAIL itself.
     """
-    default = _default_baseline(comparison)
+    default = _usual_or_first(comparison, BASELINE, _is_unpenalised)
     alike = _in_variant_of(cell, default, comparison)
     return alike if _is_unpenalised(comparison.spec_of(alike)) else default
 
 
 def control_of(comparison: Comparison, cell: Cell) -> Cell:
-    """Return the control that ``cell`` is compared with, in the same variant where there is another one in it."""
-    return _in_variant_of(cell, CONTROL, comparison)
+    """Return the control that ``cell`` is compared with, in the same variant where there is another one in it.
+
+    Where no line is ``CONTROL``, it is the first one of that method.
+    """
+    return _in_variant_of(cell, _usual_or_first(comparison, CONTROL, _is_control), comparison)
 
 
 def _in_variant_of(cell: Cell, default: Cell, comparison: Comparison) -> Cell:
@@ -52,12 +56,15 @@ def _in_variant_of(cell: Cell, default: Cell, comparison: Comparison) -> Cell:
     return alike if alike in comparison.cells and alike != cell else default
 
 
-def _default_baseline(comparison: Comparison) -> Cell:
-    if BASELINE not in comparison.cells:
-        for cell in comparison.cells:
-            if _is_unpenalised(comparison.spec_of(cell)):
-                return cell
-    return BASELINE
+def _usual_or_first(comparison: Comparison, usual: Cell, fits: Callable[[RunSpec | None], bool]) -> Cell:
+    if usual in comparison.cells:
+        return usual
+    defaults = (cell for cell in comparison.cells if cell.variant == "default")
+    return next((cell for cell in defaults if fits(comparison.spec_of(cell))), usual)
+
+
+def _is_control(spec: RunSpec | None) -> bool:
+    return spec is not None and spec.method == "no_ail"
 
 
 def _is_unpenalised(spec: RunSpec | None) -> bool:
@@ -101,14 +108,14 @@ def arrival_table(comparison: Comparison) -> pd.DataFrame:
 
 
 def delay_table(comparison: Comparison) -> pd.DataFrame:
-    """Return the steps that each finished run took to the threshold, or the budget where it never got there.
+    """Return the steps that each finished run took to the threshold, or its own budget where it never got there.
 
-    Finished runs are censored at the budget alone, so their mean is Kaplan and Meier's restricted mean.
+    Finished runs of one budget are censored there alone, so their mean is Kaplan and Meier's restricted mean.
     """
     level = threshold(comparison)
 
     def delay(run: Curve) -> float:
-        return min(statistics.steps_to_threshold(run.steps, run.values, level), comparison.budget)
+        return min(statistics.steps_to_threshold(run.steps, run.values, level), float(run.steps[-1]))
 
     return _by_run(comparison, "delay", delay)
 
@@ -119,7 +126,7 @@ def training_cost_table(
     """Return ``measure(costs, lengths)`` of all training episodes (n,) of each finished run.
 
     With ``learning`` of those alone that end after the actor's first online update: until then methods that differ in
-    the actor's objective are the same run.
+    the penalty alone are the same run, unless full updates come before the first environment step.
     """
     tables = []
     for cell in comparison.cells:
@@ -213,7 +220,7 @@ def sensitivity_table(comparison: Comparison) -> pd.DataFrame:
     for setting in SENSITIVITIES:
         groups: dict[str, dict[float, Cell]] = {}
         for cell, spec in specs.items():
-            value = _setting(spec, setting)
+            value = spec.agent.get(setting)
             if isinstance(value, int | float):
                 # The same configuration under two names is one point.
                 groups.setdefault(repr(_all_but(spec, setting)), {}).setdefault(float(value), cell)
@@ -280,15 +287,10 @@ def _resampled(values: np.ndarray, rng: np.random.Generator) -> tuple[float, dic
     return statistics.interquartile_range(values), {"low": low, "high": high, "runs": len(values)}
 
 
-def _setting(spec: RunSpec, name: str) -> object:
-    return spec.demonstrations.get("episodes") if name == "episodes" else spec.agent.get(name)
-
-
 def _all_but(spec: RunSpec, name: str) -> dict[str, object]:
     """Return everything that makes the science of ``spec``, but for its seed, its method and one setting."""
-    kept = ("source", "seed") if name == "episodes" else ("checksum",)
     science = {key: value for key, value in spec.agent.items() if key != name} | {"env_steps": spec.env_steps}
-    science |= {f"demonstrations' {key}": spec.demonstrations.get(key) for key in kept}
+    science["demonstrations' checksum"] = spec.demonstrations.get("checksum")
     science |= {f"environment's {key}": value for key, value in spec.environment.items()}
     science |= {f"evaluation's {key}": value for key, value in spec.evaluation.items()}
     return dict(sorted(science.items()))

@@ -95,6 +95,11 @@ class Plan(BaseModel):
         without = {**self.defaults, "alpha": 0.0}
         return [self.defaults, without] if self.defaults.get("alpha") else [self.defaults]
 
+    def spread(self, count: int) -> list[Settings]:
+        """Return ``count`` settings that lie evenly in the ranges, in all of them from low to high."""
+        shares = [(number + 0.5) / count for number in range(count)]
+        return [{parameter.name: parameter.quantile(share) for parameter in self.parameters} for share in shares]
+
     @property
     def alpha_zero(self) -> str:
         """What settings with alpha = 0 are called: of the paper's method, and of no other, it makes VMAIL."""

@@ -71,6 +71,14 @@ class Parameter:
             return value in self.values
         return isinstance(value, int | float) and self.values[0] <= value <= self.values[1]
 
+    def quantile(self, share: float) -> Any:
+        """Return the value below which ``share`` (0 to 1, without 1) of the range lies, as it is drawn at first."""
+        if not self.numeric:
+            return self.values[int(share * len(self.values))]
+        low, high = self.values
+        value = low * (high / low) ** share if self.logarithmic else low + share * (high - low)
+        return round(value) if isinstance(low, int) else value
+
     def distribution(self) -> BaseDistribution:
         """Return the range as Optuna has it."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution

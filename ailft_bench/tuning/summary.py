@@ -13,13 +13,15 @@ from rich.table import Table
 from ailft_bench import display, provenance, statistics, tables
 from ailft_bench.estimate import estimate
 from ailft_bench.seeding import branch
+from ailft_bench.store import RunSpec
 from ailft_bench.tuning import ranking
 from ailft_bench.tuning.objective import MEANINGS
-from ailft_bench.tuning.plan import PRUNE_AFTER_SEEDS, Block, Plan, seeds_before_pruning
+from ailft_bench.tuning.plan import PRUNE_AFTER_SEEDS, Block, Plan, Settings, seeds_before_pruning
 from ailft_bench.tuning.protocol import Outcome, describe
 from ailft_bench.tuning.space import written
 from ailft_bench.tuning.study import Study, folder
 from ailft_bench.tuning.trials import Scores, mean
+from algorithms.config import SettingError
 
 _DEFAULT = 0
 
@@ -35,7 +37,7 @@ def show_plan(out: Console, plan: Plan) -> None:
     fresh = len(plan.seeds["select"])
     out.print(
         f"study {plan.name}: {plan.trials} settings on the same {len(plan.seeds['tune'])} seeds, the best "
-        f"{ranking.CANDIDATES} again on {fresh} new ones, the chosen one and the default on {fresh} more",
+        f"{ranking.CANDIDATES} again on {fresh} new ones, {_chosen(plan)} and the default on {fresh} more",
         markup=False,
     )
     if plan.prune:
@@ -48,16 +50,38 @@ def show_plan(out: Console, plan: Plan) -> None:
 
 def show_cost(out: Console, plan: Plan, results: Path, width: int) -> None:
     """Print an estimate of time and disk for the whole study, as if none of it was done. Writes nothing."""
-    counts: Mapping[Block, int] = {"tune": plan.trials, "select": ranking.CANDIDATES, "report": 2}
-    specs = [
-        plan.spec(plan.defaults, f"trial-{number}", seed)
-        for block, count in counts.items()
-        for number in range(count)
-        for seed in plan.seeds[block]
-    ]
+    specs = planned_runs(plan)
     display.show_estimate(out, estimate(specs, results), len(specs), width)
     home = folder(results, plan.name)
     out.print(f"folder: {home}" + (" (begun already)" if home.exists() else ""), markup=False)
+
+
+def planned_runs(plan: Plan) -> list[RunSpec]:
+    """Return as many runs as the whole study has, on its seeds, of settings that lie evenly in the ranges."""
+    firsts = plan.first_settings[: plan.trials]
+    reported = 1 if len(plan.objectives) == 1 else ranking.CANDIDATES
+    blocks: Mapping[Block, list[Settings]] = {
+        "tune": firsts + plan.spread(plan.trials - len(firsts)),
+        "select": plan.spread(ranking.CANDIDATES),
+        "report": [plan.defaults, *plan.spread(reported)],
+    }
+    return [
+        _planned(plan, settings, number, seed)
+        for block, drawn in blocks.items()
+        for number, settings in enumerate(drawn)
+        for seed in plan.seeds[block]
+    ]
+
+
+def _chosen(plan: Plan) -> str:
+    return "the chosen one" if len(plan.objectives) == 1 else "those of the Pareto front"
+
+
+def _planned(plan: Plan, settings: Settings, number: int, seed: int) -> RunSpec:
+    try:
+        return plan.spec(settings, f"trial-{number}", seed)
+    except SettingError:  # what cannot go together costs nothing, and another one is drawn
+        return plan.spec(plan.defaults, f"trial-{number}", seed)
 
 
 def show_stopped(out: Console) -> None:
