@@ -150,7 +150,7 @@ def write_table(frame: pd.DataFrame, path: Path, format: str | None = None) -> P
         temporary = temporary_beside(path)
         try:
             if chosen == "parquet":
-                pa.parquet.write_table(table, temporary)
+                pa.parquet.write_table(table, temporary, compression="zstd", compression_level=9)
             else:
                 pa.csv.write_csv(table, temporary)
             fsync(temporary)

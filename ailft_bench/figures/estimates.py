@@ -41,10 +41,11 @@ def sample_efficiency(comparison: Comparison, out_dir: Path) -> list[Path]:
     if arrivals.empty:
         return []
     level = summaries.threshold(comparison)
+    reached = f"{level:g} sub-task{'' if level == 1 else 's'}"
     caption = estimate_caption(
         comparison,
         "Above: sub-tasks completed, averaged over the whole budget, of finished runs. Below: share of runs that "
-        f"have reached {level:g} sub-tasks at an evaluation (Kaplan-Meier; unfinished runs count until they end).",
+        f"have reached {reached} at an evaluation (Kaplan-Meier; unfinished runs count until they end).",
         offline=True,
         actors=True,
     )
