@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 
 from ailft_bench import figures, reproduction, tables
 from ailft_bench.durable import storage_errors, temporary_beside, write_bytes
-from ailft_bench.errors import UserError
+from ailft_bench.errors import UserError, nearest
 from ailft_bench.figures.comparison import Comparison, comparisons
 from ailft_bench.references import read_references, reference_files
 from ailft_bench.results import Results, specs_of, write_table
@@ -116,6 +116,9 @@ def import_bundle(bundle: Path, results_dir: Path) -> Imported:
         UserError: ``bundle`` is none, one of its runs or files is damaged or would lie outside ``results_dir``, or
             the file system refused. What is damaged is found before anything is taken.
     """
+    if not bundle.is_dir():
+        beside = [other.name for other in bundle.parent.glob("*/")]
+        raise UserError(f"{bundle}: no such directory" + (f"; {nearest(bundle.name, beside)}" if beside else ""))
     found = list(runs(bundle / "runs"))
     if not found:
         raise UserError(f"{bundle}: not a bundle: there is no run in {bundle / 'runs'}")

@@ -62,7 +62,8 @@ def explain(run: RunDirectory) -> Explanation:
     last = attempts[-1] if attempts else None
     where = f"{last.host}{f', SLURM job {last.job}' if last.job else ''}" if last else "nowhere yet"
     if state == "done":
-        return Explanation("done", f"after {len(attempts)} starts", where, "")
+        starts = f"after {len(attempts)} start{'s' if len(attempts) != 1 else ''}"
+        return Explanation("done", f"{starts}{_score(run)}", where, "")
     if state == "running":
         return Explanation("running", str(run.holder), where, "")
     job = _job(run)
@@ -92,11 +93,17 @@ def show(out: Console, run: RunDirectory) -> None:
     out.print(f"folder:  {run.path}", markup=False)
     attempts = run.attempts.read()
     if attempts:
-        out.print(_table(attempts, run.failure))
+        out.print(_table(attempts, found.verdict if found.verdict == "done" else _last_words(run.failure)))
     if found.tail:
         out.print(found.tail, markup=False, style="dim")
     if found.verdict not in ("done", "running", "queued"):
         out.print(f"again:   {status.command(spec)}", markup=False)
+
+
+def _score(run: RunDirectory) -> str:
+    last = next((row["metrics"] for row in reversed(run.metrics.read()) if row["phase"] == "eval"), {})
+    score = last.get("tasks_completed")
+    return f"; sub-tasks completed at its last evaluation: {score:.2f}" if score is not None else ""
 
 
 def _job(run: RunDirectory) -> Job | None:
@@ -112,10 +119,14 @@ def _verdict(failure: Failure, job: Job | None) -> str:
     return "out of memory" if memory else failure.verdict
 
 
-def _table(attempts: list[Attempt], failure: Failure | None) -> Table:
+def _last_words(failure: Failure | None) -> str:
+    return failure.reason if failure else ""
+
+
+def _table(attempts: list[Attempt], ending: str) -> Table:
     table = Table("start", "at", "node", "job", "from checkpoint", "ended", box=None, pad_edge=False)
     reasons = [str(attempt.after["reason"]) if attempt.after else "" for attempt in attempts[1:]]
-    reasons.append(failure.reason if failure else "")
+    reasons.append(ending)
     numbered = list(zip(range(1, len(attempts) + 1), attempts, reasons, strict=True))
     for number, attempt, reason in numbered[-_ATTEMPTS_SHOWN:]:
         started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(attempt.time)) if attempt.time else "unknown"

@@ -31,6 +31,7 @@ def load(suite: str, assignments: Sequence[str] = (), try_environments: bool = F
     """
     file = YamlFile(find(suite))
     for assignment in assignments:
+        _refuse_bare_setting(assignment)
         key = file.set(assignment, named=("algorithms", "variants", "scales"), known=list(Suite.model_fields))
         _drop_from_scales(file, key)
     try:
@@ -78,7 +79,8 @@ def find(suite: str) -> Path:
     if path.is_file():
         return path
     if path.suffix in (".yaml", ".yml") or len(path.parts) != 1:
-        raise UserError(f"{suite}: no such file")
+        beside = [other.name for other in path.parent.glob("*.yaml")]
+        raise UserError(f"{suite}: no such file" + (f"; {nearest(path.name, beside)}" if beside else ""))
     known = shipped()
     if suite not in known:
         raise UserError(f"{suite}: neither a file nor a shipped suite; {nearest(suite, known)}")
@@ -93,6 +95,17 @@ def shipped() -> dict[str, Path]:
         Path(__file__).parent / "shipped_suites",
     ]
     return {file.stem: file for folder in reversed(folders) for file in folder.glob("*.yaml")}
+
+
+def _refuse_bare_setting(assignment: str) -> None:
+    """Say where a setting of the agent belongs that stands alone: ``--set alpha=3``."""
+    name, _, value = assignment.partition("=")
+    name = space.ALIASES.get(name.strip(), name.strip())
+    if name in AgentConfig.__dataclass_fields__:
+        raise UserError(
+            f"--set {assignment}: {name} is a setting of the agent; allowed: settings.{name}={value} (for all "
+            f"algorithms), algorithms.NAME.{name}={value} (for one)"
+        )
 
 
 def _drop_from_scales(file: YamlFile, key: Key) -> None:
@@ -249,7 +262,9 @@ def _check_settings(file: YamlFile, suite: Suite) -> None:
                     suite.agent(scale, algorithm, variant)
                 except SettingError as error:
                     where = _source_of(file, suite, scale, algorithm, variant, error.key)
-                    raise UserError(f"{where} (at scale {scale}): {_explain_setting(error)}") from error
+                    known = error.key in AgentConfig.__dataclass_fields__
+                    at = f" (at scale {scale})" if known else ""
+                    raise UserError(f"{where}{at}: {_explain_setting(error)}") from error
 
 
 def _check_tuning(file: YamlFile, suite: Suite) -> None:

@@ -244,6 +244,12 @@ def test_smoke_runs_and_existing_directories_are_refused_and_nothing_is_left(stu
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
 
+def test_bundle_that_is_not_there_is_a_message_with_the_nearest(tmp_path):
+    (tmp_path / "kitchen").mkdir()
+    with pytest.raises(UserError, match=r"kitchn: no such directory; did you mean 'kitchen'\?"):
+        import_bundle(tmp_path / "kitchn", tmp_path / "results")
+
+
 def test_folder_that_is_no_bundle_is_refused(tmp_path):
     with pytest.raises(UserError, match="not a bundle"):
         import_bundle(tmp_path, tmp_path / "results")

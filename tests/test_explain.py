@@ -50,7 +50,7 @@ def test_runs_without_failure_have_a_verdict_too(run: RunDirectory) -> None:
         assert explain.explain(run).verdict == "running"
     assert explain.explain(run).verdict == "stopped"
     run.finish()
-    assert explain.explain(run) == Explanation("done", "after 1 starts", explain.explain(run).where, "")
+    assert explain.explain(run) == Explanation("done", "after 1 start", explain.explain(run).where, "")
 
 
 def test_run_that_was_copied_to_near_the_root_has_a_verdict(run: RunDirectory) -> None:

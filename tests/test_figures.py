@@ -15,7 +15,7 @@ from ailft_bench.figures.captions import curve_caption
 from ailft_bench.figures.comparison import Cell, comparisons
 from ailft_bench.figures.data import learning_table
 from ailft_bench.figures.learning import learning_curves, legend_handles
-from ailft_bench.figures.style import COLOURS, SMOKE_COLOUR, cell_colours, label_references, line_styles, with_palette
+from ailft_bench.figures.style import COLOURS, SMOKE_COLOUR, cell_colours, label_references, stretches, with_palette
 from ailft_bench.results import load_results
 
 STEPS = (0, 100, 200, 300, 400)
@@ -178,7 +178,7 @@ def test_missing_seeds_in_a_row_are_a_range_in_the_caption(tmp_path):
     runs = [SyntheticRun("vmail", seed, {400: evaluation(1)}, {}) for seed in range(14)]
     runs += [SyntheticRun("conservative", seed, {400: evaluation(1)}, {}) for seed in (1, 9, 12)]
     (found,) = comparisons(load_results(write_all(tmp_path, runs)))
-    assert "conservative seeds 0, 2 to 8, 10, 11, 13 missing." in curve_caption(found)
+    assert "Not run: conservative seeds 0, 2 to 8, 10, 11, 13." in curve_caption(found)
 
 
 def test_sampled_actions_are_beside_the_mean_action(folder):
@@ -202,15 +202,27 @@ def test_without_captions_pictures_are_lower_and_the_text_is_beside_them(tmp_pat
 
 def test_equal_curves_share_the_road_and_others_are_solid():
     steps = np.arange(10.0)
-    rise, other = 0.1 * steps, 0.1 * steps**2
-    assert line_styles([(steps, rise), (steps, other)]) == ["-", "-"]
-    first, second, third, apart = line_styles([(steps, rise), (steps, rise), (steps[:8], rise[:8]), (steps, other)])
-    assert (first, apart) == ("-", "-")
+    rise, other = 0.1 * steps, 1 - 0.05 * steps**2
+    whole, half = slice(0, 10), (0, (6, 6))
+    assert stretches([(steps, rise), (steps, other)]) == [[(whole, "-")], [(whole, "-")]]
+    first, second, third, apart = stretches([(steps, rise), (steps, rise), (steps[:8], rise[:8]), (steps, other)])
     # Of three, each shows on a third of the period: the one below where those above have gaps.
-    assert (second, third) == ((0, (8, 4)), (0, (4, 8)))
-    assert line_styles([(steps, 0 * rise), (steps, 0 * rise)]) == ["-", (0, (6, 6))]
+    assert first == apart == [(whole, "-")]
+    assert second == [(slice(0, 8), (0, (8, 4))), (slice(7, 10), half)]
+    assert third == [(slice(0, 8), (0, (4, 8)))]
+    assert stretches([(steps, 0 * rise), (steps, 0 * rise)]) == [[(whole, "-")], [(whole, half)]]
     nothing = np.empty(0)
-    assert line_styles([(nothing, nothing), (nothing, nothing)]) == ["-", "-"]
+    assert stretches([(nothing, nothing), (nothing, nothing)]) == [[], []]
+
+
+def test_curve_that_leaves_another_one_is_solid_from_there_on_and_gaps_stay_gaps():
+    steps = np.arange(10.0)
+    flat = np.ones(10)
+    parted = np.where(steps < 5, 1.0, steps)
+    assert stretches([(steps, flat), (steps, parted)])[1] == [(slice(0, 5), (0, (6, 6))), (slice(4, 10), "-")]
+    holed = np.where((steps > 2) & (steps < 6), np.nan, 1.0)
+    pieces = stretches([(steps, flat), (steps, holed)])[1]
+    assert [(points.start, points.stop) for points, _ in pieces] == [(0, 3), (2, 7), (6, 10)]
 
 
 def comparison_of(tmp_path, runs):

@@ -176,7 +176,9 @@ def test_mistake_in_a_suite_is_named_with_its_line(tmp_path: Path, old: str, new
 @pytest.mark.parametrize(
     ("assignment", "parts"),
     [
-        ("alpha=3", ["unknown key 'alpha'"]),
+        ("alpha=3", ["settings.alpha=3 (for all algorithms), algorithms.NAME.alpha=3 (for one)"]),
+        ("lambda=0.9", ["lam is a setting of the agent", "settings.lam=0.9"]),
+        ("alhpa=3", ["unknown key 'alhpa'", "allowed: algorithms"]),
         ("setings.alpha=3", ["did you mean 'settings'?"]),
         ("settings.alhpa=3", ["did you mean 'alpha'?"]),
         ("algorithms.vmial.alpha=3", ["no 'vmial' in algorithms", "did you mean 'vmail'?"]),

@@ -181,8 +181,7 @@ def plot(
     loaded = figures.load(results, name, scale)
     results_commands.warn_of_damage(loaded)
     known = results_commands.reference_lines(loaded, results)
-    for path in figures.plot(loaded, out or results / "figures" / name, known, captions=caption):
-        print(path)
+    figures.plot(loaded, out or results / "figures" / name, known, captions=caption, on_written=print)
 
 
 @app.command()

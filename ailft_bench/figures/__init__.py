@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 from ailft_bench.durable import storage_errors
 from ailft_bench.errors import UserError
 from ailft_bench.figures import estimates, learning, safety, sampled, style, theory
-from ailft_bench.figures.comparison import comparisons
+from ailft_bench.figures.comparison import Comparison, comparisons
 from ailft_bench.results import Results, load_results
 
 __all__ = ["is_drawn", "load", "plot"]
@@ -48,8 +49,11 @@ def plot(
     references: References | None = None,
     for_print: bool = True,
     captions: bool = True,
+    on_written: Callable[[Path], None] = lambda path: None,
 ) -> list[Path]:
     """Draw all figures of each suite and scale in ``results`` and return the files written.
+
+    ``on_written`` hears of each file as soon as it is there.
 
     ``references`` holds, by (suite, scale), the lines that are drawn across: by name (random, replay,
     expert) the same metrics as an evaluation has. Without ``for_print`` there are no PDFs, which take half of
@@ -71,20 +75,29 @@ def plot(
     with style.appearance(for_print, captions):
         for comparison in found:
             known = (references or {}).get((comparison.suite, comparison.scale), {})
-            paths += learning.learning_curves(comparison, out_dir, known)
-            paths += learning.success_curves(comparison, out_dir, known)
-            if comparison.names("completed/"):
-                paths += learning.task_curves(comparison, out_dir, known)
-            paths += sampled.both_evaluations(comparison, out_dir)
-            paths += estimates.sample_efficiency(comparison, out_dir)
-            paths += estimates.improvement(comparison, out_dir)
-            paths += estimates.profiles(comparison, out_dir)
-            paths += estimates.stability(comparison, out_dir)
-            paths += safety.training_cost(comparison, out_dir, known)
-            paths += safety.cumulative_cost(comparison, out_dir)
-            paths += safety.evaluation_cost(comparison, out_dir)
-            paths += safety.score_against_cost(comparison, out_dir)
-            paths += theory.terms(comparison, out_dir)
-            paths += theory.calibration(comparison, out_dir)
-            paths += estimates.sensitivity(comparison, out_dir)
+            for path in chain.from_iterable(_figures_of(comparison, out_dir, known)):
+                on_written(path)
+                paths.append(path)
     return paths
+
+
+def _figures_of(
+    comparison: Comparison, out_dir: Path, references: Mapping[str, Mapping[str, float]]
+) -> Iterator[list[Path]]:
+    """Draw one figure after the other, and yield the files of each."""
+    yield learning.learning_curves(comparison, out_dir, references)
+    yield learning.success_curves(comparison, out_dir, references)
+    if comparison.names("completed/"):
+        yield learning.task_curves(comparison, out_dir, references)
+    yield sampled.both_evaluations(comparison, out_dir)
+    yield estimates.sample_efficiency(comparison, out_dir)
+    yield estimates.improvement(comparison, out_dir)
+    yield estimates.profiles(comparison, out_dir)
+    yield estimates.stability(comparison, out_dir)
+    yield safety.training_cost(comparison, out_dir, references)
+    yield safety.cumulative_cost(comparison, out_dir)
+    yield safety.evaluation_cost(comparison, out_dir)
+    yield safety.score_against_cost(comparison, out_dir)
+    yield theory.terms(comparison, out_dir)
+    yield theory.calibration(comparison, out_dir)
+    yield estimates.sensitivity(comparison, out_dir)

@@ -7,10 +7,8 @@ from collections.abc import Iterable
 from ailft_bench.figures.comparison import Comparison
 from ailft_bench.statistics import FEW_SEEDS, FEWEST_RUNS
 
-_LINES = (
-    "Thick: mean over seeds, dotted where some seeds have not come so far, dashed in two colours where two are "
-    "too close to tell apart; thin: seeds."
-)
+DASHES = "Dashed in the colours of several lines where these are too close to tell apart"
+_LINES = f"Thick: mean over seeds, dotted where some seeds have not come so far; thin: seeds. {DASHES}."
 
 
 def curve_caption(comparison: Comparison) -> str:
@@ -61,7 +59,7 @@ def sampled_caption(comparison: Comparison) -> str:
 def theory_caption(comparison: Comparison, what: str, bands: bool = True) -> str:
     """Return the caption of a figure of what the theory asks to be measured."""
     parts = [_subject(comparison), what, *_without_offline(comparison, True)]
-    shown = f"Bands: {_interval(comparison)}, pointwise." if bands else "Single evaluations, no intervals."
+    shown = f"{DASHES}. Bands: {_interval(comparison)}, pointwise." if bands else "Single evaluations, no intervals."
     return " ".join([*parts, shown, *_missing(comparison)])
 
 
@@ -117,13 +115,18 @@ def _interval(comparison: Comparison) -> str:
 
 def _missing(comparison: Comparison) -> list[str]:
     """Return sentences on runs that are not finished, on those left out, and on what makes lines incomparable."""
-    parts = []
+    parts, never = [], []
     for cell in comparison.cells:
         runs = comparison.runs_of(cell)
         for state, group in runs[runs["state"] != "done"].groupby("state"):
             noun = "seed" if len(group) == 1 else "seeds"
-            parts.append(f"{cell.label} {noun} {_ranges(group['seed'])} {state}")
+            seeds = f"{cell.label} {noun} {_ranges(group['seed'])}"
+            if state == "missing":
+                never.append(seeds)
+            else:
+                parts.append(f"{seeds} {state}")
     sentences = [f"Not finished: {'; '.join(parts)}."] if parts else []
+    sentences += [f"Not run: {'; '.join(never)}."] if never else []
     if comparison.superseded:
         noun = "run" if comparison.superseded == 1 else "runs"
         sentences.append(f"Left out: {comparison.superseded} {noun} of older configurations.")

@@ -16,11 +16,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ailft_bench.figures import style, summaries
-from ailft_bench.figures.captions import estimate_caption
+from ailft_bench.figures.captions import DASHES, estimate_caption
 from ailft_bench.figures.comparison import Cell, Comparison
 from ailft_bench.figures.data import finals
-from ailft_bench.figures.learning import STEPS_LABEL, legend_handles
+from ailft_bench.figures.learning import STEPS_LABEL, legend_handles, score_label
 
+Corners = tuple[np.ndarray, np.ndarray]
+"""Where a step curve changes, and to which value."""
 _ROW = 0.17
 """Inches of one algorithm."""
 _WIDEST = 18
@@ -34,6 +36,14 @@ _SETTINGS = {
 }
 
 
+_STEADINESS = {
+    "drawdown": "Lost again: the largest drop below the best so far (of many evaluations the mean of the worst 5 %).",
+    "dispersion_across_time": "Unsteadiness: interquartile range of the change from one evaluation to the next, of "
+    f"{summaries.FEWEST_DIFFERENCES} or more.",
+    "dispersion_across_runs": "Spread: the dot is the interquartile range over seeds.",
+}
+
+
 def sample_efficiency(comparison: Comparison, out_dir: Path) -> list[Path]:
     """Draw the area under the learning curve, and when runs reach half of the sub-tasks."""
     online = comparison.online()
@@ -41,11 +51,12 @@ def sample_efficiency(comparison: Comparison, out_dir: Path) -> list[Path]:
     if arrivals.empty:
         return []
     level = summaries.threshold(comparison)
-    reached = f"{level:g} sub-task{'' if level == 1 else 's'}"
+    goal = f"{level:g} sub-task{'' if level == 1 else 's'}"
     caption = estimate_caption(
         comparison,
         "Above: sub-tasks completed, averaged over the whole budget, of finished runs. Below: share of runs that "
-        f"have reached {reached} at an evaluation (Kaplan-Meier; unfinished runs count until they end).",
+        f"have reached {goal} at an evaluation (Kaplan-Meier; unfinished runs count until they end). "
+        f"{DASHES}.",
         offline=True,
         actors=True,
     )
@@ -55,7 +66,7 @@ def sample_efficiency(comparison: Comparison, out_dir: Path) -> list[Path]:
     top, bottom = figure.subplots(2, height_ratios=(above, 1.5))
     draw_estimates(top, areas, online)
     top.set_title("average over the budget")
-    top.set_xlabel("sub-tasks completed")
+    top.set_xlabel(score_label(comparison))
     reached = arrivals[arrivals["series"] == "reached"]
     _draw_steps(bottom, reached, online, "env_step")
     style.label_steps(bottom, comparison.budget)
@@ -96,9 +107,14 @@ def profiles(comparison: Comparison, out_dir: Path) -> list[Path]:
     if table.empty:
         return []
     caption = estimate_caption(
-        comparison, "Share of finished runs whose final evaluation is strictly above.", marks="Bands, pointwise"
+        comparison,
+        f"Share of finished runs whose final evaluation is strictly above. {DASHES}.",
+        marks="Bands, pointwise",
     )
-    figure = style.new_figure(comparison, caption, legend_handles(comparison, table), 1.9)
+    handles = legend_handles(comparison, table)
+    for handle in handles:
+        handle.set_linestyle("-")  # nothing is drawn as a level here
+    figure = style.new_figure(comparison, caption, handles, 1.9)
     axes = figure.subplots()
     for cell, colour in style.cell_colours(comparison.cells).items():
         own = _of(table, cell)
@@ -124,10 +140,8 @@ def stability(comparison: Comparison, out_dir: Path) -> list[Path]:
         return []
     caption = estimate_caption(
         comparison,
-        "Sub-tasks completed at evaluations of finished runs; left is steadier, or has learned less. Lost again: the "
-        "largest drop below the best so far (mean of the worst 5 % of them). Unsteadiness: interquartile range of the "
-        f"change from one evaluation to the next, of {summaries.FEWEST_DIFFERENCES} or more. Spread: interquartile "
-        "range over seeds.",
+        "Sub-tasks completed at evaluations of finished runs; left is steadier, or has learned less. "
+        + " ".join(meaning for metric, meaning in _STEADINESS.items() if metric in titles),
         offline=True,
         actors=True,
     )
@@ -172,7 +186,7 @@ def sensitivity(comparison: Comparison, out_dir: Path) -> list[Path]:
         axes.set_xticks(range(len(values)), [f"{value:g}" for value in values])
         axes.set_xlim(-0.4, len(values) - 0.6)
         axes.set_xlabel(_SETTINGS[setting])
-        axes.set_ylabel("sub-tasks completed")
+        axes.set_ylabel(score_label(comparison))
         if panel["group"].nunique() > 1:
             axes.legend()
     return _save(figure, table, caption, comparison, out_dir, "sensitivity")
@@ -214,10 +228,21 @@ def _draw_steps(axes: Axes, table: pd.DataFrame, comparison: Comparison, x: str)
     colours = style.cell_colours(comparison.cells)
     curves = [_of(table, cell) for cell in colours]
     corners = [(curve[x].to_numpy(float), curve["value"].to_numpy()) for curve in curves]
-    drawn = style.line_styles(corners)
-    for (at, value), line_style, colour in zip(corners, drawn, colours.values(), strict=True):
-        line = {"color": colour, "linewidth": 1.5, "linestyle": line_style, "dash_capstyle": "butt"}
-        axes.step(at, value, where="post", **line)
+    corners = [_with_corners_of_all(curve, corners) for curve in corners]
+    for (at, value), pieces, colour in zip(corners, style.stretches(corners), colours.values(), strict=True):
+        for points, dashes in pieces:
+            line = {"color": colour, "linewidth": 1.5, "linestyle": dashes, "dash_capstyle": "butt"}
+            axes.step(at[points], value[points], where="post", **line)
+
+
+def _with_corners_of_all(curve: Corners, curves: Sequence[Corners]) -> Corners:
+    """Return a step curve with a point wherever another one has one too, as far as it goes."""
+    at, value = curve
+    if not at.size:
+        return curve
+    everywhere = np.unique(np.concatenate([other for other, _ in curves]))
+    within = everywhere[(everywhere >= at[0]) & (everywhere <= at[-1])]
+    return within, value[np.searchsorted(at, within, side="right") - 1]
 
 
 def name(cell: Cell, comparison: Comparison) -> str:

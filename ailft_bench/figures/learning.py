@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,10 +32,16 @@ def learning_curves(comparison: Comparison, out_dir: Path, references: Mapping[s
     most = max(len(comparison.names("completed/")), 1)
     axes.set_ylim(-0.03 * most, 1.05 * most)
     axes.locator_params(axis="y", nbins=5, integer=most > 1)
-    axes.set_ylabel("sub-tasks completed" + (f" (of {most})" if most > 1 else ""))
+    axes.set_ylabel(score_label(comparison))
     axes.set_xlabel(STEPS_LABEL)
     style.label_references(axes, reference_values(table))
     return style.save(figure, table, caption, out_dir / f"{comparison.suite}-{comparison.scale}-learning")
+
+
+def score_label(comparison: Comparison) -> str:
+    """Return the name of an axis of sub-tasks completed, with how many there are."""
+    most = len(comparison.names("completed/"))
+    return "sub-tasks completed" + (f" (of {most})" if most > 1 else "")
 
 
 def success_curves(comparison: Comparison, out_dir: Path, references: Mapping[str, Mapping[str, float]]) -> list[Path]:
@@ -104,8 +111,8 @@ def draw_curves(axes: Axes, table: pd.DataFrame, comparison: Comparison) -> None
         cell: table[(table["algorithm"] == cell.algorithm) & (table["variant"] == cell.variant)] for cell in colours
     }
     means = [own[own["series"] == "mean"] for own in lines.values()]
-    drawn = style.line_styles([(mean["env_step"].to_numpy(float), mean["value"].to_numpy()) for mean in means])
-    for (cell, own), average, line_style in zip(lines.items(), means, drawn, strict=True):
+    drawn = style.stretches([(mean["env_step"].to_numpy(float), mean["value"].to_numpy()) for mean in means])
+    for (cell, own), average, pieces in zip(lines.items(), means, drawn, strict=True):
         colour = colours[cell]
         if comparison.is_offline(cell):
             for value, low, high in finals(own):
@@ -120,7 +127,9 @@ def draw_curves(axes: Axes, table: pd.DataFrame, comparison: Comparison) -> None
         # The dotted stretch begins at the last point of all runs, so that the line has no hole.
         few = ~full | np.append(~full[1:], False)
         whole = np.where(full, values, np.nan)
-        axes.plot(steps, whole, color=colour, linewidth=1.6, linestyle=line_style, dash_capstyle="butt", zorder=4)
+        look: dict[str, Any] = {"color": colour, "linewidth": 1.6, "dash_capstyle": "butt", "zorder": 4}
+        for points, dashes in pieces:
+            axes.plot(steps[points], whole[points], linestyle=dashes, **look)
         axes.plot(steps, np.where(few, values, np.nan), color=colour, linewidth=1.2, linestyle=":", zorder=4)
 
 

@@ -9,8 +9,9 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -72,8 +73,8 @@ REFERENCE_DASHES = {"random": (0, (2, 1.5)), "replay": (0, (4, 2)), "expert": (0
 
 #: Lines that are equal share the road: dashes of so many points, in turns.
 _DASH_PERIOD = 12.0
-#: Equal: at so much of the steps no further apart than this share of the range of values.
-_TWIN_SHARE, _TWIN_DISTANCE = 0.5, 0.01
+#: Equal: no further apart than this share of the range of values.
+_TWIN_DISTANCE = 0.01
 
 _for_print = ContextVar("for_print", default=False)
 _with_captions = ContextVar("with_captions", default=True)
@@ -91,34 +92,46 @@ def appearance(for_print: bool, captions: bool) -> Iterator[None]:
         _with_captions.reset(tokens[1])
 
 
-def line_styles(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Any]:
-    """Return matplotlib's dashes for curves (steps, values) that are drawn in this order, one over another.
+class Stretch(NamedTuple):
+    """A piece of a curve: the slice of its points, both ends included, and matplotlib's dashes for it."""
 
-    Solid, but where curves run on top of each other: of n such curves each shows in every n-th dash.
+    points: slice
+    dashes: Any
+
+
+def stretches(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[list[Stretch]]:
+    """Split curves (steps, values), drawn in this order one over another, where they meet and where they part.
+
+    Solid, but where a curve runs on top of others: of n such curves each shows in every n-th dash.
     """
     values = [value[np.isfinite(value)] for _, value in curves]
-    whole = np.concatenate([*values, [0.0]])
-    distance = _TWIN_DISTANCE * max(np.ptp(whole), 1e-12)
-    groups: list[list[int]] = []
-    for place in range(len(curves)):
-        twins = next((group for group in groups if _equal(curves[group[0]], curves[place], distance)), None)
-        if twins is None:
-            groups.append([place])
-        else:
-            twins.append(place)
-    styles: list[Any] = ["-"] * len(curves)
-    for group in groups:
-        for turn, place in enumerate(group[1:], start=1):
-            drawn = _DASH_PERIOD * (len(group) - turn) / len(group)
-            styles[place] = (0, (drawn, _DASH_PERIOD - drawn))
-    return styles
+    distance = _TWIN_DISTANCE * max(np.ptp(np.concatenate([*values, [0.0]])), 1e-12)
+    found = []
+    for place, curve in enumerate(curves):
+        together = np.array([_together(curve, other, distance) for other in curves])
+        segments = enumerate(zip(together[:place].sum(0).tolist(), together.sum(0).tolist(), strict=True))
+        pieces = []
+        for dashes, group in groupby(segments, lambda segment: _dashes(*segment[1])):
+            places = [at for at, _ in group]
+            pieces.append(Stretch(slice(places[0], places[-1] + 2), dashes))
+        found.append(pieces)
+    return found
 
 
-def _equal(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray], distance: float) -> bool:
-    _, here, there = np.intersect1d(first[0], second[0], return_indices=True)
-    if not here.size:
-        return False
-    return bool((np.abs(first[1][here] - second[1][there]) <= distance).mean() >= _TWIN_SHARE)
+def _together(curve: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray], distance: float) -> Any:
+    """Return whether each segment of ``curve`` runs along ``other``: (n - 1,) for its n points."""
+    close = np.zeros(len(curve[0]), bool)
+    _, here, there = np.intersect1d(curve[0], other[0], return_indices=True)
+    close[here] = np.abs(curve[1][here] - other[1][there]) <= distance
+    return close[:-1] & close[1:]
+
+
+def _dashes(below: int, sharing: int) -> Any:
+    """Return the dashes of a line that runs over ``below`` others, ``sharing`` of them in all with itself."""
+    if not below:
+        return "-"
+    drawn = _DASH_PERIOD * (sharing - below) / sharing
+    return (0, (drawn, _DASH_PERIOD - drawn))
 
 
 def cell_colours(cells: Iterable[Cell]) -> dict[Cell, str]:

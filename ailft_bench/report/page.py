@@ -16,7 +16,7 @@ from ailft_bench.durable import storage_errors, write_bytes
 from ailft_bench.figures.comparison import Cell, Comparison, comparisons
 from ailft_bench.figures.data import final_table, finals
 from ailft_bench.figures.style import SMOKE_STAMP, cell_colours
-from ailft_bench.report.videos import Video, videos
+from ailft_bench.report.videos import EPISODES, Video, videos
 from ailft_bench.results import Results, specs_of
 from ailft_bench.store import RunDirectory
 
@@ -38,6 +38,11 @@ _FIGURES = {
     "calibration": "Calibration of disagreement",
     "sensitivity": "Sensitivity to settings",
 }
+_ROLLOUTS = (
+    f"A demonstration; of each algorithm the first of {EPISODES} episodes that its median run plays, which is one "
+    "draw: how well it does is in Results; and of all that these runs play the worst episode, the one with the fewest "
+    "sub-tasks, of several the one with the most violations."
+)
 Progress = Callable[[str], None]
 _Scores = Mapping[str, Mapping[str, float]]
 
@@ -56,8 +61,12 @@ def write_report(
         UserError: nothing was evaluated yet, or ``out`` cannot be written.
     """
     with tempfile.TemporaryDirectory() as folder:
-        on_progress("figures")
-        drawn = figures.plot(results, Path(folder), references, for_print=False)
+
+        def drew(path: Path) -> None:
+            if path.suffix == ".png":
+                on_progress(f"figure {path.stem}")
+
+        drawn = figures.plot(results, Path(folder), references, for_print=False, on_written=drew)
         parts = []
         for comparison in comparisons(results):
             rollouts = videos(comparison, results_dir, on_progress) if with_videos else ()
@@ -246,7 +255,7 @@ def _rollouts(rollouts: Iterable[Video]) -> str:
         image = f'<img alt="{_text(video.title)}" src="{_data(video.content, "image/webp")}">' if video.content else ""
         caption = f"<b>{_text(video.title)}</b><br><span class='dim'>{_text(video.note)}</span>"
         cards.append(f'<figure class="card">{image}<figcaption>{caption}</figcaption></figure>')
-    return f'<div class="grid videos">{"".join(cards)}</div>' if cards else ""
+    return f'<p>{_ROLLOUTS}</p><div class="grid videos">{"".join(cards)}</div>' if cards else ""
 
 
 def _runs(comparison: Comparison) -> str:
