@@ -29,9 +29,9 @@ import pyarrow.parquet as pq
 
 from ailft_bench import figures, reproduction, tables
 from ailft_bench.durable import storage_errors, temporary_beside, write_bytes
-from ailft_bench.errors import UserError, nearest
+from ailft_bench.errors import UserError, did_you_mean
 from ailft_bench.figures.comparison import Comparison, comparisons
-from ailft_bench.references import read_references, reference_files
+from ailft_bench.references import is_whole, read_references, reference_files
 from ailft_bench.results import Results, specs_of, write_table
 from ailft_bench.store import RunDirectory, RunSpec, runs
 from ailft_bench.suite import folder_name, suite_name
@@ -117,8 +117,7 @@ def import_bundle(bundle: Path, results_dir: Path) -> Imported:
             the file system refused. What is damaged is found before anything is taken.
     """
     if not bundle.is_dir():
-        beside = [other.name for other in bundle.parent.glob("*/")]
-        raise UserError(f"{bundle}: no such directory" + (f"; {nearest(bundle.name, beside)}" if beside else ""))
+        raise UserError(f"{bundle}: no such directory{did_you_mean(bundle, bundle.parent.glob('*/'))}")
     found = list(runs(bundle / "runs"))
     if not found:
         raise UserError(f"{bundle}: not a bundle: there is no run in {bundle / 'runs'}")
@@ -146,7 +145,7 @@ def import_bundle(bundle: Path, results_dir: Path) -> Imported:
     finally:
         for partial in waiting.values():
             shutil.rmtree(partial, ignore_errors=True)
-    missing = [path for path in lines if not path.exists()]
+    missing = [path for path in lines if not is_whole(path)]
     for path in missing:
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -47,7 +47,7 @@ class _Lines:
     """The content of a file of references; one that is damaged counts as none, and is measured again."""
 
     recipe: dict[str, Any]
-    episodes: dict[str, Annotated[list[dict[str, float]], Field(min_length=1)]]
+    episodes: Annotated[dict[str, Annotated[list[dict[str, float]], Field(min_length=1)]], Field(min_length=1)]
 
 
 def provide_references(
@@ -181,7 +181,7 @@ def _path(results_dir: Path, recipe: dict[str, Any]) -> Path:
 def _find(results_dir: Path, recipe: dict[str, Any]) -> Path | None:
     """Return the file of a recipe; where its expert is not known here, of the newest with any expert."""
     path = _path(results_dir, recipe)
-    if read_record(_Lines, path) is not None:
+    if is_whole(path):
         return path
     if recipe["expert_version"] is None:
         for other in sorted(path.parent.glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True):
@@ -189,6 +189,11 @@ def _find(results_dir: Path, recipe: dict[str, Any]) -> Path | None:
             if lines is not None and lines.recipe | {"expert_version": None} == recipe:
                 return other
     return None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether there are references at ``path``, and they can be read."""
+    return read_record(_Lines, path) is not None
 
 
 def _load(path: Path) -> Scores | None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from ailft_bench.demos.recording import make_env
 from ailft_bench.envs import as_annotated, environment_class
 from ailft_bench.envs.base import ImitationEnv
-from ailft_bench.errors import UserError, nearest
+from ailft_bench.errors import UserError, did_you_mean, nearest
 from ailft_bench.suite import Demonstrations, Environment, Evaluation, Settings, Suite
 from ailft_bench.tuning import space
 from ailft_bench.yaml_file import Key, YamlFile, parse_value
@@ -79,8 +79,7 @@ def find(suite: str) -> Path:
     if path.is_file():
         return path
     if path.suffix in (".yaml", ".yml") or len(path.parts) != 1:
-        beside = [other.name for other in path.parent.glob("*.yaml")]
-        raise UserError(f"{suite}: no such file" + (f"; {nearest(path.name, beside)}" if beside else ""))
+        raise UserError(f"{suite}: no such file{did_you_mean(path, path.parent.glob('*.yaml'))}")
     known = shipped()
     if suite not in known:
         raise UserError(f"{suite}: neither a file nor a shipped suite; {nearest(suite, known)}")

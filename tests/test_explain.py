@@ -53,6 +53,14 @@ def test_runs_without_failure_have_a_verdict_too(run: RunDirectory) -> None:
     assert explain.explain(run) == Explanation("done", "after 1 start", explain.explain(run).where, "")
 
 
+def test_finished_run_says_how_well_it_did(run: RunDirectory) -> None:
+    for step, tasks in ((0, 0.5), (100, 1.25)):
+        run.metrics.append("eval", step, 1, {"tasks_completed": tasks}, 1.0)
+        run.metrics.append("train", step, 1, {"return": 3.0}, 1.0)
+    run.finish()
+    assert explain.explain(run).reason == "after 0 starts; sub-tasks completed at its last evaluation: 1.25"
+
+
 def test_run_that_was_copied_to_near_the_root_has_a_verdict(run: RunDirectory) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as copied:
         shutil.copy(run.path / "run.json", copied)

@@ -162,10 +162,12 @@ def test_every_caption_says_n_interval_scale_budget_and_that_few_seeds_are_optim
 def test_caption_says_when_the_actor_begins_to_learn_online(tmp_path):
     agent = {"online": True, "prefill_steps": 100, "train_every": 5, "updates_per_train": 1}
     late = agent | {"actor_frozen_updates": 20}
-    runs = [online("conservative", 0, 1, agent=agent), online("vmail", 0, 1, agent=late)]
-    (found,) = comparisons(load_results(write_all(tmp_path, runs)))
-    said = curve_caption(found)
-    assert "step 105 or 205; until then those that differ in the penalty alone are one run." in said
+    runs = [online("conservative", 0, 1, agent=agent | {"alpha": 3.0}), online("no_ail", 0, 1, agent=late)]
+    (found,) = comparisons(load_results(write_all(tmp_path / "two", runs)))
+    assert "Online updates of the actor begin at step 105 or 205. Bands" in curve_caption(found)
+    runs.append(online("vmail", 0, 1, agent=agent | {"alpha": 0.0}))
+    (found,) = comparisons(load_results(write_all(tmp_path / "three", runs)))
+    assert "205; until then methods that differ in the penalty alone are one run." in curve_caption(found)
 
 
 def test_caption_says_nothing_of_the_first_updates_where_full_ones_come_before_the_first_step(tmp_path):
@@ -213,6 +215,21 @@ def test_equal_curves_share_the_road_and_others_are_solid():
     assert stretches([(steps, 0 * rise), (steps, 0 * rise)]) == [[(whole, "-")], [(whole, half)]]
     nothing = np.empty(0)
     assert stretches([(nothing, nothing), (nothing, nothing)]) == [[], []]
+
+
+def test_stairs_run_together_until_the_step_at_which_they_part():
+    steps = np.array([0.0, 9.0, 10.0])
+    early, late = np.array([0.0, 1.0, 1.0]), np.array([0.0, 0.0, 1.0])
+    assert stretches([(steps, early), (steps, late)], stairs=True)[1] == [
+        (slice(0, 2), (0, (6, 6))),
+        (slice(1, 3), "-"),
+    ]
+
+
+def test_long_curve_that_parts_for_a_moment_stays_dashed():
+    steps = np.arange(200.0)
+    flat, pricked = np.ones(200), np.where(steps == 100, 2.0, 1.0)
+    assert stretches([(steps, flat), (steps, pricked)])[1] == [(slice(0, 200), (0, (6, 6)))]
 
 
 def test_curve_that_leaves_another_one_is_solid_from_there_on_and_gaps_stay_gaps():

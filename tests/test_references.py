@@ -82,7 +82,9 @@ def test_references_are_found_where_the_expert_of_their_environment_is_unknown(f
     assert load_references(load_results(results), results, episodes=3) == {}
 
 
-@pytest.mark.parametrize("damage", ["", "{}", "[]", '{"recipe": {}, "episodes": {"random": []}}', "{torn"])
+@pytest.mark.parametrize(
+    "damage", ["", "{}", "[]", '{"recipe": {}, "episodes": {}}', '{"recipe": {}, "episodes": {"random": []}}', "{torn"]
+)
 def test_damaged_references_stop_nothing_and_are_measured_again(folder, damage):
     results, spec = folder
     measured = provide_references(spec, results, episodes=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ailft_bench.figures.comparison import Comparison
+from ailft_bench.figures.summaries import all_but
 from ailft_bench.statistics import FEW_SEEDS, FEWEST_RUNS
 
 DASHES = "Dashed in the colours of several lines where these are too close to tell apart"
@@ -66,16 +67,15 @@ def theory_caption(comparison: Comparison, what: str, bands: bool = True) -> str
 def _first_updates(comparison: Comparison) -> list[str]:
     """Say when actors begin to learn online, as what happens to their score before that has other reasons.
 
-    Nothing where full updates come before the first step (``pretrain_updates``): there actors learn from the start.
+    Nothing of those that learn from the start, in full updates before the first step (``pretrain_updates``).
     """
-    if any(comparison.learns_before_steps(cell) for cell in comparison.cells):
+    cells = [cell for cell in comparison.cells if comparison.first_actor_step(cell)]
+    if not cells:
         return []
-    first = {comparison.first_actor_step(cell) for cell in comparison.cells if not comparison.is_offline(cell)} - {0}
-    if not first:
-        return []
-    steps = " or ".join(f"{step:,}" for step in sorted(first))
-    same = "until then those that differ in the penalty alone are one run"
-    return [f"Online updates of the actor begin at step {steps}; {same}."]
+    steps = " or ".join(f"{step:,}" for step in sorted({comparison.first_actor_step(cell) for cell in cells}))
+    sciences = {repr(all_but(spec, "alpha")) for cell in cells if (spec := comparison.spec_of(cell)) is not None}
+    same = "; until then methods that differ in the penalty alone are one run" if len(sciences) < len(cells) else ""
+    return [f"Online updates of the actor begin at step {steps}{same}."]
 
 
 def _without_offline(comparison: Comparison, offline: bool) -> list[str]:

@@ -94,14 +94,14 @@ class Comparison:
         return next((self.specs[run_id] for run_id in self.runs_of(cell)["run_id"] if run_id in self.specs), None)
 
     def first_actor_step(self, cell: Cell) -> int:
-        """Return the environment step of the actor's first online update, 0 where that is not known."""
-        spec = self.spec_of(cell)
-        return first_actor_step(spec.agent) if spec is not None and "prefill_steps" in spec.agent else 0
+        """Return the environment step of the actor's first online update, where it does not learn before.
 
-    def learns_before_steps(self, cell: Cell) -> bool:
-        """Whether full updates, the actor's among them, come before the first environment step."""
+        0 where it does, in full updates before the first environment step or offline, or where that is not known.
+        """
         spec = self.spec_of(cell)
-        return spec is not None and bool(spec.agent.get("pretrain_updates"))
+        if spec is None or "prefill_steps" not in spec.agent or spec.agent.get("pretrain_updates"):
+            return 0
+        return 0 if self.is_offline(cell) else first_actor_step(spec.agent)
 
     @cached_property
     def unlike(self) -> list[str]:

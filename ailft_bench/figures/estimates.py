@@ -229,7 +229,9 @@ def _draw_steps(axes: Axes, table: pd.DataFrame, comparison: Comparison, x: str)
     curves = [_of(table, cell) for cell in colours]
     corners = [(curve[x].to_numpy(float), curve["value"].to_numpy()) for curve in curves]
     corners = [_with_corners_of_all(curve, corners) for curve in corners]
-    for (at, value), pieces, colour in zip(corners, style.stretches(corners), colours.values(), strict=True):
+    for (at, value), pieces, colour in zip(
+        corners, style.stretches(corners, stairs=True), colours.values(), strict=True
+    ):
         for points, dashes in pieces:
             line = {"color": colour, "linewidth": 1.5, "linestyle": dashes, "dash_capstyle": "butt"}
             axes.step(at[points], value[points], where="post", **line)

@@ -73,6 +73,8 @@ REFERENCE_DASHES = {"random": (0, (2, 1.5)), "replay": (0, (4, 2)), "expert": (0
 
 #: Lines that are equal share the road: dashes of so many points, in turns.
 _DASH_PERIOD = 12.0
+#: A stretch is one of so many of a curve at most.
+_SHORTEST = 40
 #: Equal: no further apart than this share of the range of values.
 _TWIN_DISTANCE = 0.01
 
@@ -99,31 +101,40 @@ class Stretch(NamedTuple):
     dashes: Any
 
 
-def stretches(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[list[Stretch]]:
+def stretches(curves: Sequence[tuple[np.ndarray, np.ndarray]], stairs: bool = False) -> list[list[Stretch]]:
     """Split curves (steps, values), drawn in this order one over another, where they meet and where they part.
 
-    Solid, but where a curve runs on top of others: of n such curves each shows in every n-th dash.
+    Solid, but where a curve runs on top of others: of n such curves each shows in every n-th dash there. ``stairs``
+    keep each value until the next step. Of long curves, stretches too short for a dash are part of those before them.
     """
     values = [value[np.isfinite(value)] for _, value in curves]
     distance = _TWIN_DISTANCE * max(np.ptp(np.concatenate([*values, [0.0]])), 1e-12)
     found = []
     for place, curve in enumerate(curves):
-        together = np.array([_together(curve, other, distance) for other in curves])
-        segments = enumerate(zip(together[:place].sum(0).tolist(), together.sum(0).tolist(), strict=True))
-        pieces = []
-        for dashes, group in groupby(segments, lambda segment: _dashes(*segment[1])):
-            places = [at for at, _ in group]
-            pieces.append(Stretch(slice(places[0], places[-1] + 2), dashes))
-        found.append(pieces)
+        together = np.array([_together(curve, other, distance, stairs) for other in curves])
+        counts = zip(together[:place].sum(0).tolist(), together.sum(0).tolist(), strict=True)
+        company = [(below, sharing if below else 1) for below, sharing in counts]
+        kept: list[tuple[tuple[int, int], int]] = []
+        for shared, group in groupby(company):
+            length = len(list(group))
+            if kept and (shared == kept[-1][0] or length * _SHORTEST < len(company)):
+                kept[-1] = kept[-1][0], kept[-1][1] + length
+            else:
+                kept.append((shared, length))
+        ends = np.cumsum([length for _, length in kept]).tolist()
+        pieces = zip([0, *ends], ends, [shared for shared, _ in kept], strict=False)
+        found.append([Stretch(slice(first, end + 1), _dashes(*shared)) for first, end, shared in pieces])
     return found
 
 
-def _together(curve: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray], distance: float) -> Any:
+def _together(
+    curve: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray], distance: float, stairs: bool
+) -> Any:
     """Return whether each segment of ``curve`` runs along ``other``: (n - 1,) for its n points."""
     close = np.zeros(len(curve[0]), bool)
     _, here, there = np.intersect1d(curve[0], other[0], return_indices=True)
     close[here] = np.abs(curve[1][here] - other[1][there]) <= distance
-    return close[:-1] & close[1:]
+    return close[:-1] if stairs else close[:-1] & close[1:]
 
 
 def _dashes(below: int, sharing: int) -> Any:

@@ -126,7 +126,7 @@ def training_cost_table(
     """Return ``measure(costs, lengths)`` of all training episodes (n,) of each finished run.
 
     With ``learning`` of those alone that end after the actor's first online update: until then methods that differ in
-    the penalty alone are the same run, unless full updates come before the first environment step.
+    the penalty alone are the same run. Not of actors that learn before the first environment step.
     """
     tables = []
     for cell in comparison.cells:
@@ -223,7 +223,7 @@ def sensitivity_table(comparison: Comparison) -> pd.DataFrame:
             value = spec.agent.get(setting)
             if isinstance(value, int | float):
                 # The same configuration under two names is one point.
-                groups.setdefault(repr(_all_but(spec, setting)), {}).setdefault(float(value), cell)
+                groups.setdefault(repr(all_but(spec, setting)), {}).setdefault(float(value), cell)
         drawn = [members for members in groups.values() if len(members) > 1]
         heads = [specs[next(iter(members.values()))] for members in drawn]
         for members, head, name in zip(drawn, heads, _group_names(heads, setting), strict=True):
@@ -287,7 +287,7 @@ def _resampled(values: np.ndarray, rng: np.random.Generator) -> tuple[float, dic
     return statistics.interquartile_range(values), {"low": low, "high": high, "runs": len(values)}
 
 
-def _all_but(spec: RunSpec, name: str) -> dict[str, object]:
+def all_but(spec: RunSpec, name: str) -> dict[str, object]:
     """Return everything that makes the science of ``spec``, but for its seed, its method and one setting."""
     science = {key: value for key, value in spec.agent.items() if key != name} | {"env_steps": spec.env_steps}
     science["demonstrations' checksum"] = spec.demonstrations.get("checksum")
@@ -298,7 +298,7 @@ def _all_but(spec: RunSpec, name: str) -> dict[str, object]:
 
 def _group_names(heads: Sequence[RunSpec], setting: str) -> list[str]:
     """Return a name for the group of each of ``heads``: no two of them have one."""
-    sciences = [_all_but(head, setting) for head in heads]
+    sciences = [all_but(head, setting) for head in heads]
     names = []
     for head, science in zip(heads, sciences, strict=True):
         others = [other for rival, other in zip(heads, sciences, strict=True) if rival.method == head.method]

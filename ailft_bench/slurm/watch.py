@@ -73,8 +73,11 @@ def _left_alone(path: Path, job: Job | None, not_submitted: bool) -> Ending:
         return Ending("queued", str(job))
     if not_submitted:
         return Ending("waiting", "not submitted, SLURM takes no more jobs now; run the command again")
-    if (path / "done").exists():
+    run = RunDirectory(path)
+    if run.state == "done":
         return Ending("done")
+    if run.failure is not None:
+        return Ending("failed", run.failure.reason)
     return Ending("waiting", "its job has ended already; ailft-bench explain says why, the same command goes on")
 
 
