@@ -13,6 +13,6 @@ pip install -e . -r "$kept/versions.txt"
 ailft-bench run "$kept/suite.yaml" --scale cpu --seeds 0,1,2,3,4, --algorithms bc_cnn
 git checkout ee8cd6e10ab4e74b874ebd21e0b06395c35c6271
 pip install -e . -r "$kept/versions.txt"
-ailft-bench run "$kept/suite.yaml" --scale long --seeds 0,1,2, --algorithms conservative,no_ail,vmail
+ailft-bench run "$kept/suite.yaml" --scale long --seeds 0,1,2,3,4, --algorithms conservative,no_ail,vmail
 ailft-bench plot kitchen --scale cpu
 ailft-bench plot kitchen --scale long
