@@ -244,6 +244,7 @@ def test_damaged_run_stops_the_study_and_condemns_no_setting(tmp_path: Path) -> 
 
 
 def test_settings_that_do_not_go_together_are_a_failed_trial(tmp_path: Path) -> None:
+    write_suite(tmp_path, SUITE.replace("{discount: 0.98}", "{discount: 0.98, adapt_updates: 0}"))
     plan = make_plan(tmp_path, "adversarial", "bc_pretrain:choice[0,5]", trials=8)
     _, outcome, _ = play(tmp_path, plan)
     refused = [t for t in outcome.trials if t.settings == {"adversarial": False, "bc_pretrain": 0}]
