@@ -93,7 +93,9 @@ def show(out: Console, run: RunDirectory) -> None:
     out.print(f"folder:  {run.path}", markup=False)
     attempts = run.attempts.read()
     if attempts:
-        out.print(_table(attempts, found.verdict if found.verdict == "done" else _last_words(run.failure)))
+        failure = run.failure
+        ending = "done" if found.verdict == "done" else failure.reason if failure else ""
+        out.print(_table(attempts, ending))
     if found.tail:
         out.print(found.tail, markup=False, style="dim")
     if found.verdict not in ("done", "running", "queued"):
@@ -117,10 +119,6 @@ def _verdict(failure: Failure, job: Job | None) -> str:
         return job.verdict
     memory = failure.verdict == "exception" and _OUT_OF_MEMORY.search(f"{failure.reason} {failure.tail}")
     return "out of memory" if memory else failure.verdict
-
-
-def _last_words(failure: Failure | None) -> str:
-    return failure.reason if failure else ""
 
 
 def _table(attempts: list[Attempt], ending: str) -> Table:

@@ -80,7 +80,7 @@ def _chosen(plan: Plan) -> str:
 def _planned(plan: Plan, settings: Settings, number: int, seed: int) -> RunSpec:
     try:
         return plan.spec(settings, f"trial-{number}", seed)
-    except SettingError:  # what cannot go together costs nothing, and another one is drawn
+    except SettingError:  # settings that cannot go together; which are drawn is not known, and these cost the most
         return plan.spec(plan.defaults, f"trial-{number}", seed)
 
 
