@@ -146,7 +146,7 @@ def actions(comparison: Comparison) -> pd.DataFrame:
 def safety(comparison: Comparison, limit: float = 0.0) -> pd.DataFrame:
     """Return costs of the trained policies by constraint, and what training cost.
 
-    ``rate once the actor learns`` leaves out what methods that differ in the actor's objective have in common.
+    ``rate once the actor learns`` leaves out what methods that differ in the penalty alone have in common.
     ``limit``: an episode of training with more violating steps counts as unsafe.
     """
     names = comparison.names("cost/")

@@ -73,8 +73,8 @@ REFERENCE_DASHES = {"random": (0, (2, 1.5)), "replay": (0, (4, 2)), "expert": (0
 
 #: Lines that are equal share the road: dashes of so many points, in turns.
 _DASH_PERIOD = 12.0
-#: A stretch is one of so many of a curve at most.
-_SHORTEST = 40
+#: A stretch shorter than this share of its curve is part of the one before it.
+_SHORTEST_SHARE = 1 / 40
 #: Equal: no further apart than this share of the range of values.
 _TWIN_DISTANCE = 0.01
 
@@ -117,7 +117,7 @@ def stretches(curves: Sequence[tuple[np.ndarray, np.ndarray]], stairs: bool = Fa
         kept: list[tuple[tuple[int, int], int]] = []
         for shared, group in groupby(company):
             length = len(list(group))
-            if kept and (shared == kept[-1][0] or length * _SHORTEST < len(company)):
+            if kept and (shared == kept[-1][0] or length < _SHORTEST_SHARE * len(company)):
                 kept[-1] = kept[-1][0], kept[-1][1] + length
             else:
                 kept.append((shared, length))
