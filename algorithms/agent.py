@@ -257,7 +257,10 @@ class Agent(Learner):
     ) -> Metrics:
         """Eq. 6, with the entropy bonus and the behaviour-cloning term where configured."""
         config = self.config
-        values = config.bootstrap * self.critics.value(rollout.features, rollout.actions)
+        if config.bootstrap:
+            values = self.critics.value(rollout.features, rollout.actions)
+        else:
+            values = rollout.actions.new_zeros(rollout.actions.shape[:-1])
         returns = objectives.lambda_returns(rewards, values, config.discount, config.lam)
         weights = self._weights(returns)
         loss = objectives.actor_loss(weights * returns, weights * values[:-1], config.lam)
