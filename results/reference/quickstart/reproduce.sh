@@ -5,10 +5,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 # What is checked out may lack this bundle, or have another one in its place.
 kept=$(mktemp -d)
 cp "$here/versions.txt" "$here/suite.yaml" "$kept"
-git checkout 4f39ebd24555203b8ed16292a93de1ac402b20ff
+git checkout 08b8d513186762e3cf17c18dae93834256a2ee7a
 pip install -e . -r "$kept/versions.txt"
-ailft-bench run "$kept/suite.yaml" --scale cpu --seeds 0,1,2, --algorithms bc,no_ail,vmail
-git checkout 4886bcb47d92e56a31d3ed62b4569899ccae56d2
-pip install -e . -r "$kept/versions.txt"
-ailft-bench run "$kept/suite.yaml" --scale cpu --seeds 0,1,2, --algorithms conservative
+ailft-bench run "$kept/suite.yaml" --scale cpu --seeds 0,1,2, --algorithms bc,conservative,no_ail,vmail
 ailft-bench plot quickstart --scale cpu
