@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ailft_bench.cells import fraction_done, planned_work
+from ailft_bench.cells import fraction_done
 from ailft_bench.durable import StorageError
 from ailft_bench.errors import UserError
-from ailft_bench.estimate import Estimate
+from ailft_bench.estimate import Estimate, expected_seconds
 from ailft_bench.pool import Ending
 from ailft_bench.store import RunDirectory, RunSpec
 from ailft_bench.store.run import Progress
@@ -25,6 +26,7 @@ from algorithms.methods import METHODS
 
 _REFRESH_S = 0.5
 _PLAIN_INTERVAL_S = 60.0
+_SETTLED_S = 5.0
 _ROWS = 24
 
 
@@ -101,10 +103,10 @@ class LiveProgress:
     def __init__(self, out: Console, specs: Mapping[Path, RunSpec]) -> None:
         self._out = out
         self._specs = specs
+        self._work = {path: expected_seconds(spec) for path, spec in specs.items()}
         self._endings: dict[Path, Ending] = {}
         self._fractions: dict[Path, float] = {}
         self._first_seen: dict[Path, tuple[float, float]] = {}
-        self._announced: set[Path] = set()
         self._last = 0.0
         self._live = Live(console=out, auto_refresh=False, transient=True) if out.is_terminal else None
 
@@ -127,6 +129,8 @@ class LiveProgress:
     def ended(self, path: Path, ending: Ending) -> None:
         """Note how a cell ended."""
         self._endings[path] = ending
+        if ending.state == "done":
+            self._fractions[path] = 1.0
         if self._live is None or ending.state == "failed":
             where = f"; log: {path / 'log.txt'}" if ending.state == "failed" else ""
             reason = f": {ending.reason}" if ending.reason else ""
@@ -135,22 +139,22 @@ class LiveProgress:
     def poll(self, active: Sequence[Path]) -> None:
         """Show how far the ``active`` cells are."""
         now = time.monotonic()
-        if self._live is None:
-            for path in active:
-                if path not in self._announced:
-                    self._announced.add(path)
+        for path in active:
+            if path not in self._first_seen:
+                self._reach(path, self._fraction(path))
+                if self._live is None:
                     self.say(f"{cell_name(self._specs[path])}: started")
         if now - self._last < (_PLAIN_INTERVAL_S if self._live is None else _REFRESH_S):
             return
         first, self._last = self._last == 0.0, now
         for path in active:
-            self._measure(path, now)
+            self._reach(path, self._fraction(path))
         if self._live is not None:
             with self._while_shown():
                 self._live.update(self._table(active), refresh=True)
         elif not first:
             parts = [f"{cell_name(self._specs[path])} {self._fractions[path]:.0%}" for path in active]
-            self.say(f"{self._summary(active)}; {', '.join(parts)}")
+            self.say(f"{self._summary()}; {', '.join(parts)}")
 
     @contextmanager
     def _while_shown(self) -> Iterator[None]:
@@ -159,33 +163,31 @@ class LiveProgress:
         except (OSError, SystemExit):  # rich wants to leave where a pipe is closed
             self._out.quiet = True
 
-    def _measure(self, path: Path, now: float) -> None:
+    def _fraction(self, path: Path) -> float:
         progress = _progress(path)
-        fraction = fraction_done(self._specs[path], progress.env_step, progress.updates) if progress else 0.0
+        return fraction_done(self._specs[path], progress.env_step, progress.updates) if progress else 0.0
+
+    def _reach(self, path: Path, fraction: float) -> None:
         self._fractions[path] = fraction
-        self._first_seen.setdefault(path, (now, fraction))
+        self._first_seen.setdefault(path, (time.monotonic(), fraction))
 
-    def _rate(self, path: Path) -> float:
-        """Return the work a second of a live cell, 0 until it is known."""
-        then, fraction = self._first_seen[path]
-        passed = time.monotonic() - then
-        work = (self._fractions[path] - fraction) * planned_work(self._specs[path])
-        return work / passed if passed > 5 else 0.0
+    def _time_left(self, left: Collection[Path], seen: Collection[Path]) -> str:
+        """Return how long ``left`` take, at the pace of what was done of ``seen`` since the first of them was seen."""
+        passed = time.monotonic() - min((self._first_seen[path][0] for path in seen), default=math.inf)
+        done = sum(self._work[path] * (self._fractions[path] - self._first_seen[path][1]) for path in seen)
+        work = sum(self._work[path] * (1 - self._fractions.get(path, 0.0)) for path in left)
+        return duration(work * passed / done) if done > 0 and passed > _SETTLED_S else "unknown"
 
-    def _time_left(self, paths: Sequence[Path], rate: float) -> str:
-        work = sum((1 - self._fractions.get(path, 0)) * planned_work(self._specs[path]) for path in paths)
-        return duration(work / rate) if rate > 0 else "unknown"
-
-    def _summary(self, active: Sequence[Path]) -> str:
+    def _summary(self) -> str:
         left = [path for path in self._specs if path not in self._endings]
-        failed = sum(ending.state == "failed" for ending in self._endings.values())
-        counts = f"{len(self._endings)} of {len(self._specs)} cells ended"
-        counts += f", {failed} failed" if failed else ""
-        return f"{counts}, time left: {self._time_left(left, sum(map(self._rate, active)))}"
+        states = [ending.state for ending in self._endings.values()]
+        failed = f", {states.count('failed')} failed" if "failed" in states else ""
+        counts = f"{len(states) - states.count('interrupted')} of {len(self._specs)} cells ended{failed}"
+        return f"{counts}, time left: {self._time_left(left, self._first_seen)}"
 
     def _table(self, active: Sequence[Path]) -> Table:
         table = Table("cell", "", "", "phase", "steps", "updates", "left", box=None, pad_edge=False)
-        table.caption, table.caption_justify = self._summary(active), "left"
+        table.caption, table.caption_justify = self._summary(), "left"
         for path in list(active)[:_ROWS]:
             progress = _progress(path)
             fraction = self._fractions[path]
@@ -196,6 +198,6 @@ class LiveProgress:
                 progress.phase if progress else "starting",
                 f"{progress.env_step:,}" if progress else "",
                 f"{progress.updates:,}" if progress else "",
-                self._time_left([path], self._rate(path)),
+                self._time_left([path], [path]),
             )
         return table

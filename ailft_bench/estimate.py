@@ -49,13 +49,13 @@ def estimate(specs: Sequence[RunSpec], results: Path) -> Estimate:
     for suite, scale in {(spec.suite, spec.scale) for spec in specs}:
         for run in map(found_run, runs(results, suite, scale)):
             if run.spec is not None and (seconds := run.directory.wall_time_s) is not None:
-                measured.setdefault(run.spec.method, []).append((seconds, _built_in_seconds(run.spec)))
+                measured.setdefault(run.spec.method, []).append((seconds, expected_seconds(run.spec)))
     everything = list(chain.from_iterable(measured.values()))
     total, pretrained_bytes = 0.0, 0
     begun = set()
     for spec in specs:
         # Of the same method if possible; of others what this machine is like.
-        seconds = _built_in_seconds(spec) * _pace(measured.get(spec.method, everything))
+        seconds = expected_seconds(spec) * _pace(measured.get(spec.method, everything))
         if beginning := pretraining.science(spec):
             key = json.dumps(beginning, sort_keys=True)
             if key in begun:
@@ -76,7 +76,8 @@ def _pace(measured: Sequence[tuple[float, float]]) -> float:
     return sum(seconds for seconds, _ in measured) / sum(expected for _, expected in measured) if measured else 1.0
 
 
-def _built_in_seconds(spec: RunSpec) -> float:
+def expected_seconds(spec: RunSpec) -> float:
+    """Return how long a run takes one core of a recent processor, roughly; to weigh runs against each other."""
     agent = {**AgentConfig().as_dict(), **spec.agent}  # a run of an older version may lack some
     evaluations = 1 + (spec.env_steps // spec.evaluation["every"] if agent["online"] else 0)
     acting = _env_step_seconds(spec) * spec.env_steps if agent["online"] else 0.0
@@ -90,7 +91,7 @@ def _built_in_seconds(spec: RunSpec) -> float:
 def _pretraining_share(spec: RunSpec) -> float:
     """Return the share of a run that its pretraining and the evaluation after it take."""
     seconds = spec.agent["bc_pretrain"] * _model_update_seconds(spec.agent) + _evaluation_seconds(spec)
-    return float(seconds / _built_in_seconds(spec))
+    return float(seconds / expected_seconds(spec))
 
 
 def _evaluation_seconds(spec: RunSpec) -> float:

@@ -6,12 +6,16 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 from specs import make_spec
 
+from ailft_bench import display
+from ailft_bench.cells import planned_work
 from ailft_bench.display import LiveProgress
 from ailft_bench.pool import Ending
 from ailft_bench.store import RunDirectory
@@ -80,3 +84,47 @@ def test_progress_that_cannot_be_read_is_not_shown(run: RunDirectory, tmp_path: 
             progress.poll([run.path])
         file.seek(0)
         assert "starting" in file.read()
+
+
+def test_time_left_is_that_of_the_pace_so_far_also_where_cells_have_just_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (RunDirectory.create(tmp_path, make_spec(seed=seed)) for seed in range(3))
+    clock, shown = SimpleNamespace(now=0.0), StringIO()
+    monkeypatch.setattr(display, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    progress = LiveProgress(Console(file=shown, width=100), {run.path: run.spec for run in (first, second, third)})
+
+    def lines_at(now: float, *active: RunDirectory) -> str:
+        clock.now = now
+        shown.seek(0)
+        shown.truncate()
+        progress.poll([run.path for run in active])
+        return shown.getvalue()
+
+    whole = int(planned_work(first.spec))
+    assert lines_at(1000, first) == "conservative seed 0: started\n"
+    assert "time left: unknown; conservative seed 0 0%" in lines_at(1061, first)
+    first.report_progress("online", 0, 0, whole // 2, 0)
+    assert "0 of 3 cells ended, time left: 10 min; conservative seed 0 50%" in lines_at(1122, first)
+    progress.ended(first.path, Ending("done"))
+    assert "1 of 3 cells ended, time left: 8 min; conservative seed 1 0%" in lines_at(1240, second)
+    progress.ended(second.path, Ending("interrupted", "stopped"))
+    assert "1 of 3 cells ended, time left: 5 min; conservative seed 2 0%" in lines_at(1301, third)
+
+
+def test_what_was_done_before_a_cell_goes_on_says_nothing_of_the_pace(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, shown = SimpleNamespace(now=0.0), StringIO()
+    monkeypatch.setattr(display, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    progress = LiveProgress(Console(file=shown, width=100), {run.path: run.spec})
+    whole = int(planned_work(run.spec))
+    for now, tenths in (1000, 5), (1061, 5), (1120, 6):
+        clock.now = now
+        run.report_progress("online", 0, 0, whole * tenths // 10, 0)
+        progress.poll([run.path])
+    clock.now = 1240
+    progress.poll([run.path])
+    assert (
+        shown.getvalue().splitlines()[-1].startswith("0 of 1 cells ended, time left: 16 min; conservative seed 0 60%")
+    )
