@@ -259,7 +259,7 @@ class Agent(Learner):
         config = self.config
         if config.bootstrap:
             values = self.critics.value(rollout.features, rollout.actions)
-        else:
+        else:  # nothing would read them; the critics' own targets ask all the same, for the number drawn there
             values = rollout.actions.new_zeros(rollout.actions.shape[:-1])
         returns = objectives.lambda_returns(rewards, values, config.discount, config.lam)
         weights = self._weights(returns)
