@@ -141,14 +141,14 @@ class LiveProgress:
         now = time.monotonic()
         for path in active:
             if path not in self._first_seen:
-                self._reach(path, self._fraction(path))
+                self._measure(path)
                 if self._live is None:
                     self.say(f"{cell_name(self._specs[path])}: started")
         if now - self._last < (_PLAIN_INTERVAL_S if self._live is None else _REFRESH_S):
             return
         first, self._last = self._last == 0.0, now
         for path in active:
-            self._reach(path, self._fraction(path))
+            self._measure(path)
         if self._live is not None:
             with self._while_shown():
                 self._live.update(self._table(active), refresh=True)
@@ -163,11 +163,9 @@ class LiveProgress:
         except (OSError, SystemExit):  # rich wants to leave where a pipe is closed
             self._out.quiet = True
 
-    def _fraction(self, path: Path) -> float:
+    def _measure(self, path: Path) -> None:
         progress = _progress(path)
-        return fraction_done(self._specs[path], progress.env_step, progress.updates) if progress else 0.0
-
-    def _reach(self, path: Path, fraction: float) -> None:
+        fraction = fraction_done(self._specs[path], progress.env_step, progress.updates) if progress else 0.0
         self._fractions[path] = fraction
         self._first_seen.setdefault(path, (time.monotonic(), fraction))
 

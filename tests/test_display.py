@@ -125,6 +125,4 @@ def test_what_was_done_before_a_cell_goes_on_says_nothing_of_the_pace(
         progress.poll([run.path])
     clock.now = 1240
     progress.poll([run.path])
-    assert (
-        shown.getvalue().splitlines()[-1].startswith("0 of 1 cells ended, time left: 16 min; conservative seed 0 60%")
-    )
+    assert shown.getvalue().splitlines()[-1] == "0 of 1 cells ended, time left: 16 min; conservative seed 0 60%"
