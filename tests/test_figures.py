@@ -14,6 +14,7 @@ from ailft_bench.figures import plot
 from ailft_bench.figures.captions import curve_caption
 from ailft_bench.figures.comparison import Cell, comparisons
 from ailft_bench.figures.data import learning_table
+from ailft_bench.figures.estimates import _draw_steps
 from ailft_bench.figures.learning import learning_curves, legend_handles
 from ailft_bench.figures.style import COLOURS, SMOKE_COLOUR, cell_colours, label_references, stretches, with_palette
 from ailft_bench.results import load_results
@@ -224,6 +225,17 @@ def test_stairs_run_together_until_the_step_at_which_they_part():
         (slice(0, 2), (0, (6, 6))),
         (slice(1, 3), "-"),
     ]
+
+
+def test_step_by_which_a_curve_leaves_another_one_is_drawn_whole(tmp_path):
+    comparison = comparison_of(tmp_path, [online("conservative", 0, 1.0), online("vmail", 0, 1.0)])
+    own = {"conservative": [1.0, 1.0, 0.0], "vmail": [1.0, 0.5, 0.0]}
+    rows = [(name, "default", x, value) for name, values in own.items() for x, value in enumerate(values)]
+    axes = Figure().subplots()
+    _draw_steps(axes, pd.DataFrame(rows, columns=["algorithm", "variant", "x", "value"]), comparison, "x")
+    whole = [line.get_xydata().tolist() for line in axes.lines if line.get_linestyle() == "-"]
+    assert [[1.0, 1.0], [1.0, 0.5]] in whole
+    assert sum(line.get_linestyle() != "-" for line in axes.lines) == 1
 
 
 def test_long_curve_that_parts_for_a_moment_stays_dashed():

@@ -233,8 +233,11 @@ def _draw_steps(axes: Axes, table: pd.DataFrame, comparison: Comparison, x: str)
         corners, style.stretches(corners, stairs=True), colours.values(), strict=True
     ):
         for points, dashes in pieces:
-            line = {"color": colour, "linewidth": 1.5, "linestyle": dashes, "dash_capstyle": "butt"}
-            axes.step(at[points], value[points], where="post", **line)
+            line: dict[str, Any] = {"color": colour, "linewidth": 1.5}
+            axes.step(at[points], value[points], where="post", linestyle=dashes, dash_capstyle="butt", **line)
+            if dashes != "-":  # the step at its end is the curve's own: there it leaves those that it ran along
+                end = points.stop - 1
+                axes.plot([at[end], at[end]], value[end - 1 : end + 1], **line)
 
 
 def _with_corners_of_all(curve: Corners, curves: Sequence[Corners]) -> Corners:
